@@ -1,0 +1,200 @@
+package api
+
+import (
+	"encoding/json"
+
+	"stork/repo"
+)
+
+// Guest routes, served on each guest's own socket. {repository} is the
+// hexadecimal digest of the repository's first root.
+//
+//	GET  /v1/status                          Status
+//	GET  /v1/repositories/{repository}/...   the repository's static tree as the nest holds it (repo/layout.go), without blobs
+//	POST /v1/query                           QueryRequest → QueryResponse
+//	POST /v1/prepare                         PrepareRequest → a stream of Event, one JSON document a line
+//	POST /v1/attach                          AttachRequest → AttachResponse
+//	POST /v1/detach                          DetachRequest → Empty
+//	PUT  /v1/references                      References → Empty
+const (
+	StatusRoute       = "/v1/status"
+	RepositoriesRoute = "/v1/repositories/"
+	QueryRoute        = "/v1/query"
+	PrepareRoute      = "/v1/prepare"
+	AttachRoute       = "/v1/attach"
+	DetachRoute       = "/v1/detach"
+	ReferencesRoute   = "/v1/references"
+)
+
+// The guest's directory, as `nestd guest add` makes it and as the runtime
+// binds it, read-only, into the guest.
+const (
+	GuestDir   = "/run/stork" // where the guest finds it, unless STORK_DIR says otherwise
+	SocketName = "nest.sock"  // the guest's socket
+	BinaryName = "stork"      // the static client
+	ViewName   = "view"       // below it, one directory for each attached layer, named by the package ID in hexadecimal
+	PinsName   = "pins.json"  // Pins, copied into /etc/stork on first use
+)
+
+// Empty is the answer where there is nothing to say.
+type Empty struct{}
+
+// Pins are what a guest pins on first use and the nest can not replace later.
+type Pins struct {
+	Format       int             `json:"format"`
+	Owner        repo.Digest     `json:"owner"` // SHA-256 of the owner's key document, version 1
+	Repositories []RepositoryPin `json:"repositories"`
+}
+
+// RepositoryPin is a repository by its address and the SHA-256 of its first
+// root, which is its identity.
+type RepositoryPin struct {
+	Root repo.Digest `json:"root"`
+	URL  string      `json:"url"`
+}
+
+// Status tells a guest who it is to the nest.
+type Status struct {
+	Guest        string             `json:"guest"`
+	Nest         string             `json:"nest"` // the nest's version
+	Owner        repo.Digest        `json:"owner"`
+	Repositories []RepositoryStatus `json:"repositories"`
+}
+
+// RepositoryStatus is how fresh a repository is at this nest.
+type RepositoryStatus struct {
+	RepositoryPin
+	Checked int64  `json:"checked"`           // when the repository last answered, seconds since the epoch; 0: never
+	Expires int64  `json:"expires,omitempty"` // when the timestamp expires
+	Version int64  `json:"version,omitempty"` // of the timestamp
+	Error   string `json:"error,omitempty"`   // why the last refresh failed
+}
+
+// QueryKind is what a query's terms are.
+type QueryKind string
+
+// The kinds of query. Terms are names or paths, never ranges: the guest
+// compares versions itself.
+const (
+	ByName       QueryKind = "name"        // package names
+	ByGlob       QueryKind = "glob"        // package names with * ? [..], as path.Match
+	ByCapability QueryKind = "capability"  // what provides it: provides, package names and primary paths
+	ByObsoletes  QueryKind = "obsoletes"   // what obsoletes a package of that name
+	ByReverse    QueryKind = "supplements" // what supplements or enhances it
+	ByRequires   QueryKind = "requires"    // what requires it, "whatrequires"
+	ByText       QueryKind = "text"        // words in name or summary, without regard to case
+)
+
+// QueryRequest asks about packages in indexes that the guest has verified.
+type QueryRequest struct {
+	Queries []Query `json:"queries"`
+}
+
+// Query asks for all entries of one index that match one of the terms.
+type Query struct {
+	Index repo.Digest `json:"index"` // the index root's digest
+	Kind  QueryKind   `json:"kind"`
+	Terms []string    `json:"terms"`
+}
+
+// QueryResponse holds one result for each query, in order.
+type QueryResponse struct {
+	Results []QueryResult `json:"results"`
+}
+
+// QueryResult holds index entries (repo/index.Entry), each once, in no
+// particular order.
+type QueryResult struct {
+	Entries []json.RawMessage `json:"entries"`
+	More    bool              `json:"more,omitempty"` // cut at MaxEntries
+}
+
+// MaxEntries is how many entries one query returns at most, and MaxTerms how
+// many terms it may have.
+const (
+	MaxEntries = 20000
+	MaxTerms   = 5000
+)
+
+// PackageRef names one package of one publisher. The nest admits it if ID is
+// in the publisher's current index, as the nest itself has verified it.
+type PackageRef struct {
+	ID         repo.Digest    `json:"id"` // the record's digest
+	Name       repo.Name      `json:"name"`
+	Publisher  repo.Publisher `json:"publisher"`
+	Repository repo.Digest    `json:"repository"`
+}
+
+// PrepareRequest asks the nest to have the packages' layers ready.
+type PrepareRequest struct {
+	Packages []PackageRef `json:"packages"`
+	DryRun   bool         `json:"dry_run,omitempty"` // only say what would be fetched
+}
+
+// Phase is how far the preparing of one package has come.
+type Phase string
+
+// The phases, in order.
+const (
+	Waiting   Phase = "waiting"
+	Fetching  Phase = "fetching"  // Done and Total are bytes of the blob
+	Unpacking Phase = "unpacking" // Done and Total are bytes of the blob
+	Storing   Phase = "storing"   // verifying and linking; Done and Total are files
+	Ready     Phase = "ready"
+)
+
+// Event is one line of the answer to prepare. Exactly one of Progress,
+// Prepared and Error is set. The stream ends with one Prepared for each
+// package or with an Error.
+type Event struct {
+	Error    *Error    `json:"error,omitempty"`
+	Prepared *Prepared `json:"prepared,omitempty"`
+	Progress *Progress `json:"progress,omitempty"`
+}
+
+// Progress is a step of one package.
+type Progress struct {
+	ID    repo.Digest `json:"id"`
+	Phase Phase       `json:"phase"`
+	Done  int64       `json:"done"`
+	Total int64       `json:"total"`
+}
+
+// Prepared says that a package's layer is ready, or, in a dry run, whether it
+// is.
+type Prepared struct {
+	ID       repo.Digest `json:"id"`
+	Cached   bool        `json:"cached"`   // the layer was there before
+	Fetched  int64       `json:"fetched"`  // bytes that came over the network for this request, or would come
+	Stored   int64       `json:"stored"`   // bytes of new objects
+	Shared   int64       `json:"shared"`   // bytes of objects that the store had already
+	Private  []repo.File `json:"private"`  // what the guest must place for itself: see share.Private
+	Manifest repo.Object `json:"manifest"` // the file list
+}
+
+// AttachRequest asks for layers to be mounted in the guest's view. The caller
+// must run in the guest's mount namespace. View is the path of the view
+// there; the nest checks that it is the directory it made.
+type AttachRequest struct {
+	Packages []repo.Digest `json:"packages"`
+	View     string        `json:"view"`
+}
+
+// AttachResponse says where the layers are. A guest that can not mount, or
+// that the nest can not reach, gets an Error with code not-attached.
+type AttachResponse struct {
+	Layers map[repo.Digest]string `json:"layers"` // paths in the guest
+}
+
+// DetachRequest takes layers out of the guest's view again, and drops the
+// guest's references to them.
+type DetachRequest struct {
+	Packages []repo.Digest `json:"packages"`
+	View     string        `json:"view"`
+}
+
+// References replaces what the guest says it has installed. Layers that
+// nobody refers to may be removed by the nest.
+type References struct {
+	Packages []repo.Digest `json:"packages"`
+}

@@ -1,0 +1,51 @@
+package repo
+
+import "strconv"
+
+// A repository is a tree of static files, and a nest shows the same tree to
+// its guests. Paths have no leading slash. Only [TimestampPath] ever changes,
+// and the next root and key document may appear; everything else is written
+// once and never again.
+
+// TimestampPath is the one file that changes.
+const TimestampPath = "metadata/timestamp.json"
+
+// MetadataPath is where a version of root, snapshot, targets or a delegated
+// role is served.
+func MetadataPath(role string, version int64) string {
+	return "metadata/" + strconv.FormatInt(version, 10) + "." + role + ".json"
+}
+
+// KeyDocumentPath is where a version of a role's key document is served.
+func KeyDocumentPath(role Role, version int64) string {
+	return "keys/" + string(role) + "/" + strconv.FormatInt(version, 10) + ".json"
+}
+
+// DataPath is where index parts, records, file lists, policies and other
+// documents are served.
+func DataPath(d Digest) string { return fanOut("data/", d) }
+
+// BlobPath is where package files are served.
+func BlobPath(d Digest) string { return fanOut("blobs/", d) }
+
+// PackPath is where all shards of the index with root d are served in one
+// zstd stream, a shortcut for nests that have none of them.
+func PackPath(d Digest) string { return fanOut("packs/", d) }
+
+// fanOut keeps directories small: two hexadecimal digits, then all of them.
+func fanOut(dir string, d Digest) string {
+	h := d.Hex()
+	return dir + h[:2] + "/" + h
+}
+
+// Sizes in bytes beyond which a metadata file is refused unread.
+const (
+	MaxTimestamp   = 64 << 10
+	MaxRoot        = 1 << 20
+	MaxSnapshot    = 32 << 20
+	MaxTargets     = 32 << 20
+	MaxRole        = 1 << 20
+	MaxKeyDocument = 256 << 10
+	MaxPolicy      = 4 << 20
+	MaxBlob        = 64 << 30
+)

@@ -1,0 +1,92 @@
+package repo
+
+import (
+	"fmt"
+	"regexp"
+)
+
+// Name is a package's name, such as "nginx".
+type Name string
+
+// Arch is the architecture a package was built for, as RPM spells it:
+// "x86_64", "noarch".
+type Arch string
+
+// NoArch is the architecture of packages that run anywhere.
+const NoArch Arch = "noarch"
+
+// Publisher is the name under which a key holder publishes: lower-case
+// letters, digits and inner hyphens, at most 32 characters. It is also the
+// name of an owner; which of the two is meant, a [Role] says.
+type Publisher string
+
+var (
+	nameSyntax      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+~^-]{0,254}$`)
+	archSyntax      = regexp.MustCompile(`^[a-z0-9_]{1,32}$`)
+	publisherSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
+)
+
+// ParseName reads a package name.
+func ParseName(s string) (Name, error) {
+	if !nameSyntax.MatchString(s) {
+		return "", fmt.Errorf("cannot parse package name %q: want letters, digits and . _ + ~ ^ -, at most 255", s)
+	}
+	return Name(s), nil
+}
+
+// ParseArch reads an architecture.
+func ParseArch(s string) (Arch, error) {
+	if !archSyntax.MatchString(s) {
+		return "", fmt.Errorf("cannot parse architecture %q", s)
+	}
+	return Arch(s), nil
+}
+
+// ParsePublisher reads a publisher's or owner's name.
+func ParsePublisher(s string) (Publisher, error) {
+	if !publisherSyntax.MatchString(s) {
+		return "", fmt.Errorf("cannot parse publisher name %q: want lower-case letters, digits and inner hyphens, at most 32", s)
+	}
+	return Publisher(s), nil
+}
+
+// UnmarshalText implements [encoding.TextUnmarshaler], so that a decoded name
+// is a valid one.
+func (n *Name) UnmarshalText(b []byte) (err error) { *n, err = ParseName(string(b)); return err }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (a *Arch) UnmarshalText(b []byte) (err error) { *a, err = ParseArch(string(b)); return err }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (p *Publisher) UnmarshalText(b []byte) (err error) {
+	*p, err = ParsePublisher(string(b))
+	return err
+}
+
+// Role is the TUF delegated role of a publisher ("p-alice", signs indexes) or
+// of an owner ("o-alice", signs policies and manifests). They are apart so
+// that a stolen build key can not rewrite policy.
+type Role string
+
+// PublisherRole returns the role that signs p's index.
+func (p Publisher) PublisherRole() Role { return Role("p-" + string(p)) }
+
+// OwnerRole returns the role that signs p's policy and manifest.
+func (p Publisher) OwnerRole() Role { return Role("o-" + string(p)) }
+
+// ParseRole reads a delegated role's name.
+func ParseRole(s string) (Role, error) {
+	if len(s) < 3 || (s[:2] != "p-" && s[:2] != "o-") {
+		return "", fmt.Errorf("cannot parse role %q: want p-NAME or o-NAME", s)
+	}
+	if _, err := ParsePublisher(s[2:]); err != nil {
+		return "", fmt.Errorf("cannot parse role %q: %w", s, err)
+	}
+	return Role(s), nil
+}
+
+// Publisher returns whose role it is.
+func (r Role) Publisher() Publisher { return Publisher(r[2:]) }
+
+// IsOwner reports whether it is an owner's role.
+func (r Role) IsOwner() bool { return r[:2] == "o-" }
