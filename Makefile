@@ -1,0 +1,60 @@
+# One command each: build, demo, test, race, lint, bench; deps installs what
+# integration tests want besides Go and a C compiler.
+
+SHELL      := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+# The build tags that the libraries need, here and nowhere else: the resolver
+# and user lookups in Go, so that static binaries need no C library at run
+# time, and SQLite without loadable extensions.
+TAGS := osusergo,netgo,sqlite_omit_load_extension
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X stork/repo.Version=$(VERSION)
+GO      := go
+BIN     := $(CURDIR)/bin
+FILES   ?= 20
+
+.PHONY: build demo test race lint bench fuzz deps clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $(BIN)/ \
+		./client/cmd/stork ./repo/cmd/stork-repo ./tools/cmd/stork-testbed ./tools/cmd/stork-bench
+	CGO_ENABLED=1 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./nestd/cmd/nestd
+
+demo: build
+	$(BIN)/stork-bench demo
+
+test: build
+	STORK_BIN=$(BIN) $(GO) test -tags $(TAGS) -timeout 20m ./...
+
+race: build
+	STORK_BIN=$(BIN) $(GO) test -race -tags $(TAGS) -timeout 40m ./...
+
+lint:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet -tags $(TAGS) ./...
+	$(GO) test -tags $(TAGS) -count=1 ./tools/lint
+
+bench: build
+	$(BIN)/stork-bench all --write docs/performance.md
+
+# Every fuzz target for a short while; FUZZTIME=10m for a long one.
+FUZZTIME ?= 10s
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -tags $(TAGS) -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+deps:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		rpm dnf createrepo-c systemd-container iproute2 attr e2fsprogs libcap2-bin \
+		bubblewrap uidmap libsolv-tools xz-utils zstd python3-minimal
+
+clean:
+	rm -rf $(BIN)
