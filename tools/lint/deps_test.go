@@ -107,8 +107,8 @@ var owners = map[string][]string{
 	"github.com/prometheus/client_golang":     {"stork/repo/internal/server"},
 	"github.com/coreos/go-systemd/v22":        {"stork/nestd/internal/cli"},
 	"github.com/vbauerster/mpb/v8":            {"stork/client/cli"},
-	"github.com/alecthomas/mango-kong":        {"stork/repo/kongcli"},
-	"github.com/willabides/kongplete":         {"stork/repo/kongcli"},
+	"github.com/alecthomas/mango-kong":        {"stork/repo/program"},
+	"github.com/willabides/kongplete":         {"stork/repo/program"},
 }
 
 func TestLibrariesHaveOneOwner(t *testing.T) {
