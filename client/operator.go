@@ -1,0 +1,61 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"stork/nestd/api"
+)
+
+// Operator is the nest as its operator sees it.
+type Operator struct {
+	caller *caller
+}
+
+// DialOperator returns the nest whose operator socket is at that path.
+func DialOperator(socket string) *Operator { return &Operator{caller: newCaller(socket)} }
+
+// Close drops idle connections.
+func (o *Operator) Close() { o.caller.http.CloseIdleConnections() }
+
+// Status asks for the state of the nest.
+func (o *Operator) Status(ctx context.Context) (*api.OperatorStatus, error) {
+	status := new(api.OperatorStatus)
+	return status, o.caller.call(ctx, http.MethodGet, api.OperatorStatusRoute, nil, status)
+}
+
+// Guests lists the registered guests.
+func (o *Operator) Guests(ctx context.Context) ([]api.Guest, error) {
+	guests := []api.Guest{}
+	return guests, o.caller.call(ctx, http.MethodGet, api.GuestsRoute, nil, &guests)
+}
+
+// AddGuest registers a guest and makes its directory.
+func (o *Operator) AddGuest(ctx context.Context, request api.GuestRequest) (*api.Guest, error) {
+	guest := new(api.Guest)
+	return guest, o.caller.call(ctx, http.MethodPost, api.GuestsRoute, request, guest)
+}
+
+// RemoveGuest removes a guest, its references and its directory.
+func (o *Operator) RemoveGuest(ctx context.Context, name string) error {
+	return o.caller.call(ctx, http.MethodDelete, api.GuestsRoute+"/"+url.PathEscape(name), nil, nil)
+}
+
+// Refresh asks every repository for news and returns when guests see them.
+func (o *Operator) Refresh(ctx context.Context) ([]api.RepositoryStatus, error) {
+	statuses := []api.RepositoryStatus{}
+	return statuses, o.caller.call(ctx, http.MethodPost, api.RefreshRoute, nil, &statuses)
+}
+
+// StoreStats asks what the store holds.
+func (o *Operator) StoreStats(ctx context.Context) (*api.StoreStats, error) {
+	stats := new(api.StoreStats)
+	return stats, o.caller.call(ctx, http.MethodGet, api.StoreStatsRoute, nil, stats)
+}
+
+// StoreCheck re-hashes everything in the store and reports what is wrong.
+func (o *Operator) StoreCheck(ctx context.Context) (*api.CheckReport, error) {
+	report := new(api.CheckReport)
+	return report, o.caller.call(ctx, http.MethodPost, api.StoreCheckRoute, nil, report)
+}
