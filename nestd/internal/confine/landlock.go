@@ -1,0 +1,63 @@
+package confine
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	"golang.org/x/sys/unix"
+)
+
+// minABI is the Landlock version of Linux 6.8, the oldest kernel that nestd
+// runs on: files, truncation and TCP.
+const minABI = 4
+
+// Landlock takes from this process, for good, the right to change any file
+// but those below the writable directories, and to use TCP unless tcp is set.
+// Reading stays what the file system's permissions allow: the fetcher needs
+// certificates and the resolver's configuration.
+func Landlock(writable []string, tcp bool) error {
+	return restrict([]landlock.Rule{landlock.RODirs("/"), landlock.RWDirs(writable...)}, tcp)
+}
+
+// Seal takes from this process, for good, every right to files but those
+// below the writable directories, and TCP.
+func Seal(writable []string) error {
+	return restrict([]landlock.Rule{landlock.RWDirs(writable...)}, false)
+}
+
+func restrict(rules []landlock.Rule, tcp bool) error {
+	if err := checkABI(); err != nil {
+		return err
+	}
+	// Best effort from here: newer kernels restrict signals and abstract
+	// sockets as well (ABI 6).
+	config := landlock.V7.BestEffort()
+	if err := config.RestrictPaths(rules...); err != nil {
+		return fmt.Errorf("cannot restrict files: %w", err)
+	}
+	if err := config.RestrictScoped(); err != nil {
+		return fmt.Errorf("cannot restrict signals: %w", err)
+	}
+	if tcp {
+		return nil
+	}
+	if err := config.RestrictNet(); err != nil {
+		return fmt.Errorf("cannot restrict network: %w", err)
+	}
+	return nil
+}
+
+// checkABI refuses kernels without Landlock, on which best effort would
+// silently do nothing.
+func checkABI() error {
+	const versionFlag = 1 // LANDLOCK_CREATE_RULESET_VERSION
+	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, versionFlag)
+	if errno != 0 {
+		return fmt.Errorf("cannot use Landlock: %w: boot with landlock in the lsm= list", errno)
+	}
+	if abi < minABI {
+		return errors.New("cannot use Landlock: too old: Linux 6.8 or newer is needed")
+	}
+	return nil
+}
