@@ -1,0 +1,168 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+
+	"stork/repo"
+)
+
+// Guest is a registered guest.
+type Guest struct {
+	Name       string
+	Owner      repo.Digest
+	HostUserNS bool
+	Packages   int // layers it refers to
+}
+
+// AddGuest registers a guest; ErrExists if the name is taken.
+func (s *State) AddGuest(ctx context.Context, g Guest) error {
+	return s.write(ctx, "add guest", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO guests (name, owner, host_userns, created) VALUES (?, ?, ?, ?)`,
+			g.Name, g.Owner[:], g.HostUserNS, s.now().Unix())
+		return err
+	})
+}
+
+// RemoveGuest removes a guest with its entitlements and references.
+func (s *State) RemoveGuest(ctx context.Context, name string) error {
+	return s.write(ctx, "remove guest", func(tx *sql.Tx) error {
+		return changedOne(tx.ExecContext(ctx, `DELETE FROM guests WHERE name = ?`, name))
+	})
+}
+
+// Guests lists the guests by name.
+func (s *State) Guests(ctx context.Context) ([]Guest, error) {
+	var list []Guest
+	return list, s.read(ctx, "list guests", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT name, owner, host_userns,
+			(SELECT count(*) FROM refs WHERE guest = guests.name) FROM guests ORDER BY name`)
+		if err != nil {
+			return err
+		}
+		return each(rows, func() error {
+			var g Guest
+			var owner []byte
+			if err := rows.Scan(&g.Name, &owner, &g.HostUserNS, &g.Packages); err != nil {
+				return err
+			}
+			if g.Owner, err = digest(owner); err != nil {
+				return err
+			}
+			list = append(list, g)
+			return nil
+		})
+	})
+}
+
+// Entitle notes that a guest was admitted for a layer, and that the layer was
+// used.
+func (s *State) Entitle(ctx context.Context, guest string, layers []repo.Digest) error {
+	return s.write(ctx, "entitle guest", func(tx *sql.Tx) error {
+		for _, id := range layers {
+			if err := entitle(ctx, tx, guest, id); err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `UPDATE layers SET used = ? WHERE id = ?`, s.now().Unix(), id[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func entitle(ctx context.Context, tx *sql.Tx, guest string, id repo.Digest) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO entitlements (guest, layer) VALUES (?, ?)
+		ON CONFLICT (guest, layer) DO NOTHING`, guest, id[:])
+	return err
+}
+
+// NotEntitled returns those of layers that the guest was not admitted for.
+func (s *State) NotEntitled(ctx context.Context, guest string, layers []repo.Digest) ([]repo.Digest, error) {
+	var missing []repo.Digest
+	return missing, s.read(ctx, "look up entitlements", func(tx *sql.Tx) error {
+		for _, id := range layers {
+			var one int
+			err := tx.QueryRowContext(ctx, `SELECT 1 FROM entitlements WHERE guest = ? AND layer = ?`, guest, id[:]).Scan(&one)
+			if err == sql.ErrNoRows {
+				missing = append(missing, id)
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Refer adds references of a guest; ErrNotFound if guest or layer is not
+// there.
+func (s *State) Refer(ctx context.Context, guest string, layers []repo.Digest) error {
+	return s.write(ctx, "add references", func(tx *sql.Tx) error { return refer(ctx, tx, guest, layers) })
+}
+
+func refer(ctx context.Context, tx *sql.Tx, guest string, layers []repo.Digest) error {
+	for _, id := range layers {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO refs (guest, layer) VALUES (?, ?)
+			ON CONFLICT (guest, layer) DO NOTHING`, guest, id[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unrefer drops references of a guest; those that are not there are no error.
+func (s *State) Unrefer(ctx context.Context, guest string, layers []repo.Digest) error {
+	return s.write(ctx, "drop references", func(tx *sql.Tx) error {
+		for _, id := range layers {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM refs WHERE guest = ? AND layer = ?`, guest, id[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// SetReferences replaces all references of a guest.
+func (s *State) SetReferences(ctx context.Context, guest string, layers []repo.Digest) error {
+	return s.write(ctx, "replace references", func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM refs WHERE guest = ?`, guest); err != nil {
+			return err
+		}
+		return refer(ctx, tx, guest, layers)
+	})
+}
+
+// References lists what a guest refers to.
+func (s *State) References(ctx context.Context, guest string) ([]repo.Digest, error) {
+	var list []repo.Digest
+	return list, s.read(ctx, "list references", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT layer FROM refs WHERE guest = ? ORDER BY layer`, guest)
+		if err != nil {
+			return err
+		}
+		return each(rows, func() error {
+			var b []byte
+			if err := rows.Scan(&b); err != nil {
+				return err
+			}
+			d, err := digest(b)
+			list = append(list, d)
+			return err
+		})
+	})
+}
+
+// jsonFiles and filesOf store a layer's private files.
+func jsonFiles(files []repo.File) (string, error) {
+	if files == nil {
+		files = []repo.File{}
+	}
+	b, err := json.Marshal(files)
+	return string(b), err
+}
+
+func filesOf(text string) ([]repo.File, error) {
+	var files []repo.File
+	return files, json.Unmarshal([]byte(text), &files)
+}

@@ -1,0 +1,262 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+
+	"stork/repo"
+	"stork/repo/index"
+)
+
+// Index is a whole index, all of whose shards have been added.
+type Index struct {
+	Object     repo.Object // the index root
+	Repository repo.Digest
+	Publisher  repo.Publisher
+	Bits       int
+	Shards     []repo.Object
+	Documents  index.Documents // root and tables
+}
+
+// AddIndex lists an index. Guests are admitted by it once ShowIndexes has
+// made it current. That it is there already is no error.
+func (s *State) AddIndex(ctx context.Context, x Index) error {
+	return s.write(ctx, "add index", func(tx *sql.Tx) error {
+		var there int
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM indexes WHERE digest = ?`, x.Object.Digest[:]).Scan(&there); err != nil || there > 0 {
+			return err
+		}
+		result, err := tx.ExecContext(ctx, `INSERT INTO indexes (digest, repository, publisher, rank) VALUES (?, ?, ?, ?)`,
+			x.Object.Digest[:], x.Repository[:], string(x.Publisher), rankAdded)
+		if err != nil {
+			return err
+		}
+		id, err := result.LastInsertId()
+		if err != nil {
+			return err
+		}
+		if err := addIndexShards(ctx, tx, id, x); err != nil {
+			return err
+		}
+		for d, text := range x.Documents {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO index_documents (idx, digest, text) VALUES (?, ?, ?)`, id, d[:], text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func addIndexShards(ctx context.Context, tx *sql.Tx, id int64, x Index) error {
+	add, err := tx.PrepareContext(ctx, `INSERT INTO index_shards (idx, shard)
+		SELECT ?, id FROM shards WHERE digest = ? AND number = ? AND bits = ?`)
+	if err != nil {
+		return err
+	}
+	defer add.Close()
+	for n := range x.Shards {
+		if err := changedOne(add.ExecContext(ctx, id, x.Shards[n].Digest[:], n, x.Bits)); err != nil {
+			return fmt.Errorf("shard %d: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// The ranks of an index.
+const (
+	rankCurrent  = 0 // what guests see
+	rankPrevious = 1 // what guests saw just before, and may be installing from
+	rankAdded    = 2 // not shown yet
+)
+
+// ShowIndexes makes exactly those indexes, by the digests of their roots, the
+// current ones of a repository. Those that were current are kept as the
+// previous ones; older ones go, and every shard that no index lists.
+func (s *State) ShowIndexes(ctx context.Context, repository repo.Digest, roots []repo.Digest) error {
+	return s.write(ctx, "show indexes", func(tx *sql.Tx) error {
+		changed, err := rerank(ctx, tx, repository, roots)
+		if err != nil || !changed {
+			return err
+		}
+		return dropUnused(ctx, tx)
+	})
+}
+
+// rerank reports whether an index was dropped or shown.
+func rerank(ctx context.Context, tx *sql.Tx, repository repo.Digest, roots []repo.Digest) (bool, error) {
+	type row struct {
+		id        int64
+		publisher string
+		rank      int
+		shown     bool
+	}
+	var all []row
+	rows, err := tx.QueryContext(ctx, `SELECT id, publisher, rank, digest FROM indexes WHERE repository = ?`, repository[:])
+	if err != nil {
+		return false, err
+	}
+	err = each(rows, func() error {
+		var r row
+		var d []byte
+		if err := rows.Scan(&r.id, &r.publisher, &r.rank, &d); err != nil {
+			return err
+		}
+		r.shown = slices.ContainsFunc(roots, func(root repo.Digest) bool { return bytes.Equal(root[:], d) })
+		all = append(all, r)
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	replaced := map[string]bool{} // publishers whose current index is another now
+	for _, r := range all {
+		if (r.rank == rankCurrent) != r.shown {
+			replaced[r.publisher] = true
+		}
+	}
+	for _, r := range all {
+		switch {
+		case r.shown:
+			_, err = tx.ExecContext(ctx, `UPDATE indexes SET rank = ? WHERE id = ?`, rankCurrent, r.id)
+		case r.rank == rankCurrent:
+			_, err = tx.ExecContext(ctx, `UPDATE indexes SET rank = ? WHERE id = ?`, rankPrevious, r.id)
+		case r.rank == rankAdded || replaced[r.publisher]:
+			replaced[r.publisher] = true
+			_, err = tx.ExecContext(ctx, `DELETE FROM indexes WHERE id = ?`, r.id)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return len(replaced) > 0, nil
+}
+
+// dropUnused removes shards that no index lists, with their packages and
+// names.
+func dropUnused(ctx context.Context, tx *sql.Tx) error {
+	const unused = `SELECT id FROM shards WHERE NOT EXISTS (SELECT 1 FROM index_shards WHERE shard = shards.id)`
+	rows, err := tx.QueryContext(ctx, `SELECT id, entry FROM packages WHERE shard IN (`+unused+`)`)
+	if err != nil {
+		return err
+	}
+	var names [len(nameTables)][]nameRow
+	if err := each(rows, func() error {
+		var id int64
+		var raw []byte
+		if err := rows.Scan(&id, &raw); err != nil {
+			return err
+		}
+		return collectNames(&names, id, raw)
+	}); err != nil {
+		return err
+	}
+	for t, table := range nameTables {
+		if err := deleteNames(ctx, tx, table, names[t]); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM packages WHERE shard IN (`+unused+`)`); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM shards WHERE id IN (`+unused+`)`)
+	return err
+}
+
+func collectNames(names *[len(nameTables)][]nameRow, id int64, raw []byte) error {
+	var e index.Entry
+	if err := repo.DecodeStrict(raw, &e); err != nil {
+		return err
+	}
+	row, err := rowOf(&e, raw)
+	if err != nil {
+		return err
+	}
+	for t, list := range row.names() {
+		for _, name := range list {
+			names[t] = append(names[t], nameRow{name, id})
+		}
+	}
+	return nil
+}
+
+func deleteNames(ctx context.Context, tx *sql.Tx, table string, names []nameRow) error {
+	drop, err := tx.PrepareContext(ctx, `DELETE FROM `+table+` WHERE name = ? AND package = ?`)
+	if err != nil {
+		return err
+	}
+	defer drop.Close()
+	for _, n := range names {
+		if _, err := drop.ExecContext(ctx, n.name, n.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// HasIndex reports whether the index with that root is listed, shown or not.
+func (s *State) HasIndex(ctx context.Context, root repo.Digest) (bool, error) {
+	var n int
+	err := s.read(ctx, "look up index", func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT count(*) FROM indexes WHERE digest = ?`, root[:]).Scan(&n)
+	})
+	return n > 0, err
+}
+
+// IndexDocument returns the text of a root, a table or a shard, or
+// ErrNotFound. Shards are put together from their entries: the text is
+// canonical, so there is only one way.
+func (s *State) IndexDocument(ctx context.Context, d repo.Digest) ([]byte, error) {
+	var text []byte
+	err := s.read(ctx, "read index document", func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, `SELECT text FROM index_documents WHERE digest = ? LIMIT 1`, d[:]).Scan(&text)
+		if err != sql.ErrNoRows {
+			return err
+		}
+		var id int64
+		if err := tx.QueryRowContext(ctx, `SELECT id FROM shards WHERE digest = ? LIMIT 1`, d[:]).Scan(&id); err != nil {
+			return err
+		}
+		text, err = shardText(ctx, tx, id)
+		return err
+	})
+	return text, err
+}
+
+func shardText(ctx context.Context, tx *sql.Tx, id int64) ([]byte, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT entry FROM packages WHERE shard = ? ORDER BY id`, id)
+	if err != nil {
+		return nil, err
+	}
+	text := fmt.Appendf(nil, `{"format":%d,"packages":[`, index.Format)
+	comma := false
+	err = each(rows, func() error {
+		var entry sql.RawBytes
+		if err := rows.Scan(&entry); err != nil {
+			return err
+		}
+		if comma {
+			text = append(text, ',')
+		}
+		comma = true
+		text = append(text, entry...)
+		return nil
+	})
+	return append(text, "]}"...), err
+}
+
+// Admitted returns the record's object of a package that is in the current
+// or previous index of that publisher of that repository under that name, or
+// ErrNotFound.
+func (s *State) Admitted(ctx context.Context, repository repo.Digest, publisher repo.Publisher, name repo.Name, id repo.Digest) (repo.Object, error) {
+	o := repo.Object{Digest: id}
+	err := s.read(ctx, "look up package", func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT p.size FROM packages p
+			JOIN index_shards l ON l.shard = p.shard JOIN indexes x ON x.id = l.idx
+			WHERE p.record = ? AND p.name = ? AND x.repository = ? AND x.publisher = ? AND x.rank < ? LIMIT 1`,
+			id[:], string(name), repository[:], string(publisher), rankAdded).Scan(&o.Size)
+	})
+	return o, err
+}

@@ -1,0 +1,110 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"stork/repo"
+)
+
+// Layer is the row of a layer. That there is one says that the layer is whole
+// and durable (rule N2).
+type Layer struct {
+	ID       repo.Digest
+	Staging  string // the stage's name, until it is placed
+	Placed   bool
+	Manifest repo.Object // the file list
+	Private  []repo.File // what each guest places for itself
+	Stored   int64       // bytes of new objects
+	Shared   int64       // bytes of objects that were there before
+	Objects  int
+	Fetched  int64 // bytes that came over the network
+}
+
+// AddLayer commits a sealed layer as ready, entitles the guests that wait for
+// it and counts what was fetched. Guests that are gone are left out. ErrExists
+// if there is one of that ID.
+func (s *State) AddLayer(ctx context.Context, l Layer, guests []string) error {
+	private, err := jsonFiles(l.Private)
+	if err != nil {
+		return fmt.Errorf("cannot add layer: %w", err)
+	}
+	return s.write(ctx, "add layer", func(tx *sql.Tx) error {
+		now := s.now().Unix()
+		if _, err := tx.ExecContext(ctx, `INSERT INTO layers
+			(id, staging, placed, manifest, manifest_size, private, stored, shared, objects, fetched, created, used)
+			VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, l.ID[:], l.Staging, l.Manifest.Digest[:], l.Manifest.Size,
+			private, l.Stored, l.Shared, l.Objects, l.Fetched, now, now); err != nil {
+			return err
+		}
+		for _, guest := range guests {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO entitlements (guest, layer) SELECT name, ? FROM guests WHERE name = ?`,
+				l.ID[:], guest); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Placed notes that the layer is in its place.
+func (s *State) Placed(ctx context.Context, id repo.Digest) error {
+	return s.write(ctx, "note placed layer", func(tx *sql.Tx) error {
+		return changedOne(tx.ExecContext(ctx, `UPDATE layers SET placed = 1 WHERE id = ?`, id[:]))
+	})
+}
+
+// RemoveLayer removes the row of a layer and its entitlements (rule N4). The
+// foreign key of references refuses it while a guest refers to the layer.
+func (s *State) RemoveLayer(ctx context.Context, id repo.Digest) error {
+	return s.write(ctx, "remove layer", func(tx *sql.Tx) error {
+		return changedOne(tx.ExecContext(ctx, `DELETE FROM layers WHERE id = ?`, id[:]))
+	})
+}
+
+const layerColumns = `id, staging, placed, manifest, manifest_size, private, stored, shared, objects, fetched`
+
+// Layer returns the row of a layer, or ErrNotFound.
+func (s *State) Layer(ctx context.Context, id repo.Digest) (*Layer, error) {
+	var l *Layer
+	err := s.read(ctx, "look up layer", func(tx *sql.Tx) (err error) {
+		l, err = scanLayer(tx.QueryRowContext(ctx, `SELECT `+layerColumns+` FROM layers WHERE id = ?`, id[:]))
+		return err
+	})
+	return l, err
+}
+
+// Layers lists all layers by ID.
+func (s *State) Layers(ctx context.Context) ([]*Layer, error) {
+	var list []*Layer
+	return list, s.read(ctx, "list layers", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT `+layerColumns+` FROM layers ORDER BY id`)
+		if err != nil {
+			return err
+		}
+		return each(rows, func() error {
+			l, err := scanLayer(rows)
+			list = append(list, l)
+			return err
+		})
+	})
+}
+
+func scanLayer(row interface{ Scan(...any) error }) (*Layer, error) {
+	l := new(Layer)
+	var id, manifest []byte
+	var private string
+	err := row.Scan(&id, &l.Staging, &l.Placed, &manifest, &l.Manifest.Size, &private, &l.Stored, &l.Shared, &l.Objects, &l.Fetched)
+	if err != nil {
+		return nil, err
+	}
+	if l.ID, err = digest(id); err != nil {
+		return nil, err
+	}
+	if l.Manifest.Digest, err = digest(manifest); err != nil {
+		return nil, err
+	}
+	l.Private, err = filesOf(private)
+	return l, err
+}
