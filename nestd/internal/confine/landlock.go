@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
+	llsyscall "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,33 +18,28 @@ const minABI = 4
 // Reading stays what the file system's permissions allow: the fetcher needs
 // certificates and the resolver's configuration.
 func Landlock(writable []string, tcp bool) error {
-	return restrict([]landlock.Rule{landlock.RODirs("/"), landlock.RWDirs(writable...)}, tcp)
+	return restrict(tcp, landlock.RODirs("/"), landlock.RWDirs(writable...))
 }
 
-// Seal takes from this process, for good, every right to files but those
-// below the writable directories, and TCP.
-func Seal(writable []string) error {
-	return restrict([]landlock.Rule{landlock.RWDirs(writable...)}, false)
+// Seal takes from this process, for good, every right to files and TCP, but
+// to make regular files in dir and to write to them.
+func Seal(dir string) error {
+	const access = llsyscall.AccessFSMakeReg | llsyscall.AccessFSWriteFile | llsyscall.AccessFSTruncate
+	return restrict(false, landlock.PathAccess(access, dir))
 }
 
-func restrict(rules []landlock.Rule, tcp bool) error {
+func restrict(tcp bool, rules ...landlock.Rule) error {
 	if err := checkABI(); err != nil {
 		return err
 	}
-	// Best effort from here: newer kernels restrict signals and abstract
-	// sockets as well (ABI 6).
-	config := landlock.V7.BestEffort()
-	if err := config.RestrictPaths(rules...); err != nil {
-		return fmt.Errorf("cannot restrict files: %w", err)
-	}
-	if err := config.RestrictScoped(); err != nil {
-		return fmt.Errorf("cannot restrict signals: %w", err)
-	}
+	config := landlock.V7
 	if tcp {
-		return nil
+		config.HandledAccessNet = 0
 	}
-	if err := config.RestrictNet(); err != nil {
-		return fmt.Errorf("cannot restrict network: %w", err)
+	// Best effort beyond minABI: newer kernels restrict signals and abstract
+	// sockets as well (ABI 6).
+	if err := config.BestEffort().Restrict(rules...); err != nil {
+		return fmt.Errorf("cannot restrict files and network: %w", err)
 	}
 	return nil
 }
