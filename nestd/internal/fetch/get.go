@@ -1,0 +1,100 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+)
+
+// serveGet passes a small file through.
+func (w *worker) serveGet(out http.ResponseWriter, in *http.Request) {
+	var request getRequest
+	if !decodeRequest(out, in, &request) {
+		return
+	}
+	tuning := w.tuning.withDefaults()
+	ctx, seen, end := watchStall(in.Context(), tuning)
+	defer end()
+	answer, err := w.openURL(ctx, request.URL, http.Header{"If-None-Match": etags(request.ETag)})
+	if err != nil {
+		http.Error(out, causeOf(ctx, err).Error(), statusOf(err))
+		return
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode == http.StatusNotModified && request.ETag != "" {
+		out.WriteHeader(http.StatusNotModified)
+		return
+	}
+	if answer.StatusCode != http.StatusOK {
+		http.Error(out, "HTTP status "+answer.Status, http.StatusBadGateway)
+		return
+	}
+	if answer.ContentLength > request.Max {
+		http.Error(out, fmt.Sprintf("larger than %d bytes", request.Max), http.StatusRequestEntityTooLarge)
+		return
+	}
+	if tag := answer.Header.Get("ETag"); tag != "" && len(tag) < 1024 {
+		out.Header().Set("ETag", tag)
+	}
+	// One byte over the limit tells the daemon that there is more.
+	if _, err := io.Copy(out, io.LimitReader(stallReader{answer.Body, seen}, request.Max+1)); err != nil {
+		panic(http.ErrAbortHandler) // the daemon must not take half a file for a whole one
+	}
+}
+
+func etags(tag string) []string {
+	if tag == "" {
+		return nil
+	}
+	return []string{tag}
+}
+
+// permanentError is a refusal that asking again will not change.
+type permanentError struct{ status string }
+
+func (e *permanentError) Error() string { return "HTTP status " + e.status }
+
+// openURL sends one GET request. An absent file is [fs.ErrNotExist], another
+// refusal a permanentError.
+func (w *worker) openURL(ctx context.Context, address string, header http.Header) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, &permanentError{err.Error()}
+	}
+	if err := checkURL(request.URL); err != nil {
+		return nil, &permanentError{err.Error()}
+	}
+	for key, values := range header {
+		if values != nil {
+			request.Header[key] = values
+		}
+	}
+	request.Header.Set("User-Agent", "nestd")
+	answer, err := w.http.Do(request)
+	if err != nil {
+		return nil, causeOf(ctx, err)
+	}
+	switch code := answer.StatusCode; {
+	case code == http.StatusNotFound || code == http.StatusGone:
+		err = fs.ErrNotExist
+	case code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || code == http.StatusRequestedRangeNotSatisfiable:
+		return answer, nil
+	case code >= 400 && code < 500:
+		err = &permanentError{answer.Status}
+	default:
+		return answer, nil
+	}
+	answer.Body.Close()
+	return nil, err
+}
+
+// statusOf is how the child tells the daemon why a get failed.
+func statusOf(err error) int {
+	if errors.Is(err, fs.ErrNotExist) {
+		return http.StatusNotFound
+	}
+	return http.StatusBadGateway
+}

@@ -1,0 +1,54 @@
+package fetch
+
+import "stork/repo"
+
+// What daemon and child say to each other: HTTP over a unix socket, one route
+// for small files and one for blobs.
+
+const (
+	getRoute  = "/get"
+	blobRoute = "/blob"
+)
+
+// getRequest asks for a small file. The answer is the file with status 200;
+// 304 if it still has that ETag; 404 if the server says that there is none;
+// 413 if it is larger than Max; else 502 and a message.
+type getRequest struct {
+	URL  string `json:"url"`
+	Max  int64  `json:"max"`            // bytes, after decompression
+	ETag string `json:"etag,omitempty"` // what the daemon has
+}
+
+// blobRequest asks for a file in the spool, named by its digest in
+// hexadecimal. The answer is a stream of blobEvents.
+type blobRequest struct {
+	URL    string      `json:"url"`
+	Object repo.Object `json:"object"`
+}
+
+// blobEvent is one line. The last one has Result set.
+type blobEvent struct {
+	Done    int64      `json:"done"`    // bytes of the blob in the spool
+	Fetched int64      `json:"fetched"` // bytes that this request brought
+	Result  blobResult `json:"result,omitempty"`
+	Message string     `json:"message,omitempty"`
+}
+
+// blobResult is how a blob request ended.
+type blobResult string
+
+const (
+	resultOK          blobResult = "ok"
+	resultAbsent      blobResult = "absent"
+	resultUnreachable blobResult = "unreachable"
+	resultMismatch    blobResult = "mismatch" // whole, but not what the digest says
+	resultNoSpace     blobResult = "no-space"
+	resultFailed      blobResult = "failed"
+)
+
+// maxRequest bounds a request to the child, and maxLine a line from it, in
+// bytes.
+const (
+	maxRequest = 64 << 10
+	maxLine    = 64 << 10
+)
