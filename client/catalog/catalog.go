@@ -1,0 +1,202 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"stork/nestd/api"
+	"stork/repo"
+	"stork/repo/durable"
+	"stork/repo/index"
+	"stork/signing"
+	"stork/signing/policy"
+)
+
+// Files is one repository's static tree, as the nest or the repository itself
+// serves it. Nothing that it returns is believed before it is verified.
+type Files interface {
+	signing.Source
+	index.Source
+}
+
+// Origin is where the catalog's facts come from.
+type Origin interface {
+	// Files returns the repository with that first root.
+	Files(root repo.Digest) Files
+	// Query answers with entries of indexes that the caller has verified.
+	Query(ctx context.Context, request api.QueryRequest) (*api.QueryResponse, error)
+}
+
+// Options says what to trust and where to remember it.
+type Options struct {
+	Pins     *api.Pins
+	Origin   Origin
+	TrustDir string // one directory for each repository below it
+	Disk     durable.Disk
+	Now      func() time.Time
+}
+
+// Catalog is a verified view of the repositories at one moment. It is for one
+// goroutine.
+type Catalog struct {
+	origin   Origin
+	shelves  []*shelf
+	unlisted []Unlisted
+	refused  []Refusal
+	known    map[repo.Digest]*Candidate
+	served   []Served
+}
+
+// Served is a pinned repository and how long what it said stays valid.
+type Served struct {
+	Pin     api.RepositoryPin
+	Version int64 // of the timestamp
+	Expires time.Time
+}
+
+// shelf is the index of one publisher whom one repository's policy names.
+type shelf struct {
+	repository repo.Digest
+	publisher  repo.Publisher
+	key        repo.Digest // the policy's pin
+	policy     *policy.Policy
+	files      Files
+	root       repo.Object
+}
+
+// Unlisted is a publisher whose packages the catalog does not look at, and
+// why.
+type Unlisted struct {
+	Repository repo.Digest
+	Publisher  repo.Publisher
+	Reason     string
+}
+
+// ErrNoPolicy says that no pinned repository holds a policy of the owner.
+var ErrNoPolicy = errors.New("the owner has published no trust policy")
+
+// Open verifies metadata, policy and index roots. Its cost does not depend on
+// how many packages there are.
+func Open(ctx context.Context, o Options) (*Catalog, error) {
+	c := &Catalog{origin: o.Origin, known: map[repo.Digest]*Candidate{}}
+	policies := 0
+	for _, pin := range o.Pins.Repositories {
+		found, err := c.openRepository(ctx, o, pin)
+		if err != nil {
+			return nil, fmt.Errorf("cannot verify repository %s: %w", pin.URL, err)
+		}
+		if found {
+			policies++
+		}
+	}
+	if policies == 0 {
+		return nil, ErrNoPolicy
+	}
+	return c, nil
+}
+
+func (c *Catalog) openRepository(ctx context.Context, o Options, pin api.RepositoryPin) (hasPolicy bool, err error) {
+	files := remember(o.Origin.Files(pin.Root))
+	trust, err := signing.Open(signing.Options{
+		Dir: filepath.Join(o.TrustDir, pin.Root.Hex()), Root: pin.Root, Disk: o.Disk, Now: o.Now,
+	})
+	if err != nil {
+		return false, err
+	}
+	grace := graceFile{o.Disk, filepath.Join(o.TrustDir, pin.Root.Hex(), "offline.json")}
+	snapshot, given, err := refresh(ctx, trust, files, grace)
+	if err != nil {
+		return false, err
+	}
+	rules, err := ownersPolicy(ctx, snapshot, files, o.Pins.Owner)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if granted := time.Duration(rules.Offline); given > granted {
+		return false, fmt.Errorf("%w: the owner's policy now grants %s offline, not %s", signing.ErrExpired, granted, given)
+	}
+	if err := grace.save(time.Duration(rules.Offline)); err != nil {
+		return false, err
+	}
+	if err := c.openShelves(ctx, snapshot, files, pin.Root, rules); err != nil {
+		return false, err
+	}
+	c.served = append(c.served, Served{pin, snapshot.Version(), snapshot.Expires()})
+	return true, nil
+}
+
+// refresh verifies the newest metadata. If that has expired, it tries again
+// with the time that the owner's policy granted when it was last seen.
+func refresh(ctx context.Context, trust *signing.Client, files Files, grace graceFile) (*signing.Snapshot, time.Duration, error) {
+	snapshot, err := trust.Refresh(ctx, files)
+	if !errors.Is(err, signing.ErrExpired) {
+		return snapshot, 0, err
+	}
+	given, loadErr := grace.load()
+	if loadErr != nil || given == 0 {
+		return nil, 0, errors.Join(err, loadErr)
+	}
+	snapshot, err = trust.Offline(ctx, files, given)
+	return snapshot, given, err
+}
+
+// ownersPolicy reads the trust policy that the pinned owner has published in
+// this repository.
+func ownersPolicy(ctx context.Context, s *signing.Snapshot, files Files, owner repo.Digest) (*policy.Policy, error) {
+	pin, err := s.FindRole(ctx, owner)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find the owner: %w", err)
+	}
+	object, err := s.Lookup(ctx, pin, signing.PolicyTarget(pin.Role.Publisher()))
+	if err != nil {
+		return nil, err
+	}
+	b, err := files.Document(ctx, object)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the owner's policy: %w", err)
+	}
+	rules, err := policy.Decode(b)
+	if err != nil {
+		return nil, err
+	}
+	return rules, rules.CheckOrigin(pin.Role, s.Repository())
+}
+
+// openShelves verifies the index root of every publisher that the policy
+// names. One that has not published, or that does not verify under the
+// policy's pin, is left out and remembered.
+func (c *Catalog) openShelves(ctx context.Context, s *signing.Snapshot, files Files, root repo.Digest, rules *policy.Policy) error {
+	for _, pin := range rules.Publishers() {
+		publisher := pin.Role.Publisher()
+		object, err := s.Lookup(ctx, pin, signing.IndexTarget(publisher))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			c.unlisted = append(c.unlisted, Unlisted{root, publisher, "has published nothing here"})
+			continue
+		case errors.Is(err, signing.ErrUntrusted), errors.Is(err, signing.ErrExpired):
+			c.unlisted = append(c.unlisted, Unlisted{root, publisher, err.Error()})
+			continue
+		case err != nil:
+			return fmt.Errorf("cannot look up the index of %s: %w", publisher, err)
+		}
+		c.shelves = append(c.shelves, &shelf{
+			repository: root, publisher: publisher, key: pin.Digest, policy: rules,
+			files: files, root: object,
+		})
+	}
+	return nil
+}
+
+// Served returns the repositories that hold a policy of the owner.
+func (c *Catalog) Served() []Served { return c.served }
+
+// Unlisted returns the publishers that the policy names but that were left
+// out.
+func (c *Catalog) Unlisted() []Unlisted { return c.unlisted }
