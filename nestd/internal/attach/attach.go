@@ -13,14 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// threads is how many calls may mount at the same moment. The kernel changes
+// the mounts of one namespace at a time anyway.
+const threads = 4
+
 // Attacher mounts layers of one store. Its methods may be called from several
 // goroutines; calls for one guest wait for each other. It writes nothing but
 // empty directories, which are mount points.
 type Attacher struct {
 	log       *slog.Logger
-	locked    *os.File // mount namespace whose root is the layers
-	ownMounts inode    // the nest's mount namespace
-	ownUsers  inode    // the nest's user namespace
+	workers   *workers
+	ownMounts inode // the nest's mount namespace
+	ownUsers  inode // the nest's user namespace
 	guests    *keyedLocks
 }
 
@@ -28,6 +32,9 @@ type Attacher struct {
 // ab being the first two digits of the package ID. It changes nothing on the
 // host. The error wraps [ErrUnsupported] if the kernel is too old.
 func Open(ctx context.Context, layersDir string, log *slog.Logger) (*Attacher, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if err := CheckKernel(); err != nil {
 		return nil, err
 	}
@@ -43,7 +50,7 @@ func Open(ctx context.Context, layersDir string, log *slog.Logger) (*Attacher, e
 		return nil, fmt.Errorf("cannot identify the nest's user namespace: %w", err)
 	}
 	warnOfFlags(dir, log)
-	if a.locked, err = lockedNamespace(ctx, dir); err != nil {
+	if a.workers, err = startWorkers(dir, threads); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -71,8 +78,9 @@ func warnOfFlags(dir string, log *slog.Logger) {
 	}
 }
 
-// Close releases the namespace. What is attached stays so.
-func (a *Attacher) Close() error { return a.locked.Close() }
+// Close ends the threads that mount. What is attached stays so; calls that
+// have not begun to mount fail.
+func (a *Attacher) Close() error { return a.workers.close() }
 
 // Attach mounts layers in the guest's view at <view>/<hex>; one that is there
 // already is left. hostView is the directory that the nest made on the host,
@@ -83,7 +91,7 @@ func (a *Attacher) Close() error { return a.locked.Close() }
 // [ErrNoLayer], or are failures of the host. If ctx ends first, Attach
 // returns its error, and what was begun is finished in the background.
 func (a *Attacher) Attach(ctx context.Context, peer *Peer, want Identity, hostView, guestView string, layers []string) error {
-	if err := a.inGuest(ctx, peer, want, hostView, guestView, layers, (*job).attach); err != nil {
+	if err := a.inGuest(ctx, call{peer, want, hostView, guestView, layers, (*job).checkPropagation, (*job).attach}); err != nil {
 		return fmt.Errorf("cannot attach to the guest: %w", err)
 	}
 	return nil
@@ -94,7 +102,7 @@ func (a *Attacher) Attach(ctx context.Context, peer *Peer, want Identity, hostVi
 // attached is no error, nor is a guest that has ended. Processes that use
 // files of a layer keep them.
 func (a *Attacher) Detach(ctx context.Context, peer *Peer, want Identity, hostView, guestView string, layers []string) error {
-	err := a.inGuest(ctx, peer, want, hostView, guestView, layers, (*job).detach)
+	err := a.inGuest(ctx, call{peer, want, hostView, guestView, layers, nil, (*job).detach})
 	if err == nil || errors.Is(err, ErrNotAttached) && peer.alive() != nil {
 		err = a.removePoints(ctx, hostView, layers)
 	}
@@ -104,20 +112,34 @@ func (a *Attacher) Detach(ctx context.Context, peer *Peer, want Identity, hostVi
 	return nil
 }
 
-// job is one call for one guest, on a thread of its own. It owns its
-// descriptors, for it may outlive the call.
+// call is what is asked for, and by whom.
+type call struct {
+	peer      *Peer
+	want      Identity
+	hostView  string
+	guestView string
+	layers    []string
+	check     func(*job) error // on the nest's side, before anything is changed; or nil
+	do        func(*job) error // on a worker
+}
+
+// job is one call for one guest. It owns its descriptors, for it may outlive
+// the call.
 type job struct {
 	*Attacher
-	guest    *guest
-	host     *os.File // O_PATH: hostView
-	view     *os.File // O_PATH: the same directory, by the guest's mounts
-	viewPath string
-	layers   []string
+	guest  *guest
+	host   *os.File // O_PATH: hostView
+	view   *os.File // O_PATH: the same directory, by the guest's mounts
+	layers []string
 }
 
 func (j *job) close() {
+	j.closeFiles()
+	_ = j.guest.peer.Close() // a pidfd has nothing to lose
+}
+
+func (j *job) closeFiles() {
 	j.guest.close()
-	_ = j.guest.peer.Close()
 	for _, f := range []*os.File{j.host, j.view} {
 		if f != nil {
 			_ = f.Close() // opened for its path only
@@ -125,52 +147,76 @@ func (j *job) close() {
 	}
 }
 
-// inGuest runs do on a thread that may enter namespaces, once it is this
+// inGuest runs c.do on a thread that may enter namespaces, once it is this
 // guest's turn.
-func (a *Attacher) inGuest(ctx context.Context, peer *Peer, want Identity, hostView, guestView string, layers []string, do func(*job) error) error {
-	layers = slices.Compact(slices.Sorted(slices.Values(layers)))
-	for _, layer := range layers {
+//
+// A guest can make path lookup hang, with a FUSE file system for example. It
+// then blocks its own later calls and nobody else's: threads are taken only
+// when all that the guest controls has been looked up.
+func (a *Attacher) inGuest(ctx context.Context, c call) error {
+	c.layers = slices.Compact(slices.Sorted(slices.Values(c.layers)))
+	for _, layer := range c.layers {
 		if !isLayerName(layer) {
 			return fmt.Errorf("%q is no package ID", layer)
 		}
 	}
-	unlock, err := a.guests.lock(ctx, hostView)
+	unlock, err := a.guests.lock(ctx, c.hostView)
 	if err != nil {
 		return err
 	}
-	mine, err := peer.dup()
+	peer, err := c.peer.dup()
 	if err != nil {
 		unlock()
 		return err
 	}
-	// A guest can make path lookup hang, with a FUSE file system for
-	// example. It then blocks this one thread and its own later calls.
-	return onThread(ctx, func() error {
+	done := make(chan error, 1)
+	go func() {
 		defer unlock()
-		g, err := a.openGuest(mine, want)
+		j, err := a.openJob(peer, c)
 		if err != nil {
-			return errors.Join(err, mine.Close())
+			done <- errors.Join(err, peer.Close())
+			return
 		}
-		j := &job{Attacher: a, guest: g, viewPath: guestView, layers: layers}
 		defer j.close()
-		if err := j.open(hostView); err != nil {
-			return err
-		}
-		return do(j)
-	})
+		done <- a.workers.do(ctx, func() error { return c.do(j) })
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
-// open opens the view from both sides.
-func (j *job) open(hostView string) (err error) {
-	if j.host, err = openHostView(hostView); err != nil {
-		return err
+// openJob checks the peer and opens the view from both sides. The job owns
+// the peer, if there is one.
+func (a *Attacher) openJob(peer *Peer, c call) (_ *job, err error) {
+	g, err := a.openGuest(peer, c.want)
+	if err != nil {
+		return nil, err
+	}
+	j := &job{Attacher: a, guest: g, layers: c.layers}
+	defer func() {
+		if err != nil {
+			j.closeFiles()
+		}
+	}()
+	if j.host, err = openHostView(c.hostView); err != nil {
+		return nil, err
 	}
 	made, err := inodeOf(int(j.host.Fd()))
 	if err != nil {
-		return fmt.Errorf("cannot identify the view: %w", err)
+		return nil, fmt.Errorf("cannot identify the view: %w", err)
 	}
-	j.view, err = j.guest.openView(j.viewPath, made)
-	return err
+	if j.view, err = g.openView(c.guestView, made); err != nil {
+		return nil, err
+	}
+	if c.check != nil {
+		if err := c.check(j); err != nil {
+			return nil, err
+		}
+	}
+	return j, nil
 }
 
 func openHostView(path string) (*os.File, error) {

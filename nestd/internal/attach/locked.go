@@ -1,7 +1,6 @@
 package attach
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,27 +12,22 @@ import (
 )
 
 // lockedNamespace returns a mount namespace that has the layers as its root,
-// and nothing else, mounted read-only and nodev with these flags locked.
+// and nothing else, mounted read-only and nodev with these flags locked. The
+// calling thread, which must be locked to its goroutine, is in it afterwards.
 //
 // Nothing is mounted in the nest's own namespace, where the store goes on
 // writing below layersDir: the bind is made in a private copy of it, which
-// ends with the thread. A nest that is killed leaves nothing behind.
-func lockedNamespace(ctx context.Context, layersDir string) (ns *os.File, err error) {
-	err = onThread(context.WithoutCancel(ctx), func() error {
-		if err := bindReadOnly(layersDir); err != nil {
-			return err
-		}
-		ns, err = copyIntoUserNamespace()
-		if err != nil {
-			return err
-		}
-		if err := makeRoot(ns, layersDir); err != nil {
-			return errors.Join(err, ns.Close())
-		}
-		return nil
-	})
+// ends when the thread leaves it. A nest that is killed leaves nothing behind.
+func lockedNamespace(layersDir string) (*os.File, error) {
+	if err := bindReadOnly(layersDir); err != nil {
+		return nil, fmt.Errorf("cannot lock the store's mount: %w", err)
+	}
+	ns, err := copyIntoUserNamespace()
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the store's mount: %w", err)
+	}
+	if err := makeRoot(ns, layersDir); err != nil {
+		return nil, fmt.Errorf("cannot lock the store's mount: %w", errors.Join(err, ns.Close()))
 	}
 	return ns, nil
 }

@@ -17,9 +17,6 @@ type clone struct {
 
 // attach is Attach, on its thread.
 func (j *job) attach() error {
-	if err := j.checkPropagation(); err != nil {
-		return err
-	}
 	clones, err := j.cloneMissing()
 	defer func() {
 		for _, c := range clones {
@@ -48,12 +45,10 @@ func (j *job) attach() error {
 	return nil
 }
 
-// cloneMissing makes a locked clone of each layer that is not in the view.
+// cloneMissing makes a locked clone of each layer that is not in the view. The
+// thread is in the locked namespace, whose root is the layers.
 // It returns what it made also when it fails.
 func (j *job) cloneMissing() ([]clone, error) {
-	if err := setMounts(j.locked); err != nil {
-		return nil, err
-	}
 	var clones []clone
 	for _, name := range j.layers {
 		tree, err := j.cloneLayer(name)
@@ -133,10 +128,9 @@ func (j *job) enterGuest() error {
 	return nil
 }
 
+// setMounts enters a mount namespace. The thread's root must be its own, not
+// shared with other threads.
 func setMounts(ns *os.File) error {
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return fmt.Errorf("cannot leave the nest's root: %w", err)
-	}
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("cannot enter the mount namespace: %w", err)
 	}

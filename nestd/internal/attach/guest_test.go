@@ -1,0 +1,236 @@
+package attach
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary runs itself again as a guest: a process in namespaces of
+// its own that does what it reads, one JSON request a line.
+const guestArgument = "attach-test-guest"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == guestArgument {
+		guestMain()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+type guestRequest struct {
+	Op   string // "sh", "connect" or "setattr"
+	Arg  string // script, socket or path
+	Attr uint64 // flags for setattr to clear
+}
+
+type guestResponse struct {
+	Out string
+	Err string
+}
+
+func guestMain() {
+	in := json.NewDecoder(os.Stdin)
+	out := json.NewEncoder(os.Stdout)
+	var conns []net.Conn // held until the end
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	for {
+		var req guestRequest
+		if in.Decode(&req) != nil {
+			return
+		}
+		var resp guestResponse
+		var err error
+		switch req.Op {
+		case "sh":
+			var text []byte
+			text, err = exec.Command("sh", "-c", req.Arg).CombinedOutput()
+			resp.Out = string(text)
+		case "connect":
+			var conn net.Conn
+			if conn, err = net.Dial("unix", req.Arg); err == nil {
+				conns = append(conns, conn)
+			}
+		case "setattr":
+			attr := unix.MountAttr{Attr_clr: req.Attr}
+			err = unix.MountSetattr(unix.AT_FDCWD, req.Arg, 0, &attr)
+		}
+		if err != nil {
+			resp.Err = err.Error()
+		}
+		if out.Encode(resp) != nil {
+			return
+		}
+	}
+}
+
+// testGuest is a guest as a runtime would start it, with the nest's directory
+// bound read-only at dir.
+type testGuest struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Reader
+	dir  string // where the guest sees the nest's directory
+	view string
+	host string // the view on the host
+	peer *Peer
+}
+
+type guestKind struct {
+	users  bool // a user namespace of its own
+	mounts bool // a mount namespace of its own
+	single bool // the user namespace has one user, who is the nest's root
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		skipOrFail(t, "needs root")
+	}
+}
+
+func skipOrFail(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// openDir is a temporary directory that any user can pass through.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		must(t, os.Chmod(d, 0o755))
+	}
+	return dir
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func startGuest(t *testing.T, kind guestKind) *testGuest {
+	t.Helper()
+	base := openDir(t)
+	g := &testGuest{t: t, dir: filepath.Join(base, "run"), host: filepath.Join(base, "host", "view")}
+	g.view = filepath.Join(g.dir, "view")
+	must(t, os.MkdirAll(g.host, 0o755))
+	must(t, os.Mkdir(g.dir, 0o755))
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(base, "host", "nest.sock")})
+	must(t, err)
+	t.Cleanup(func() { listener.Close() })
+	must(t, os.Chmod(filepath.Join(base, "host", "nest.sock"), 0o666))
+
+	g.cmd = exec.Command("/proc/self/exe", guestArgument)
+	attr := &syscall.SysProcAttr{} // no Pdeathsig: threads of this package end; the guest ends with its input
+	if kind.mounts {
+		attr.Cloneflags |= unix.CLONE_NEWNS
+	}
+	if kind.users {
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 65536}}
+		if kind.single {
+			ids = []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}}
+		}
+		attr.UidMappings, attr.GidMappings, attr.GidMappingsEnableSetgroups = ids, ids, !kind.single
+		attr.Credential = &syscall.Credential{NoSetGroups: kind.single}
+	}
+	g.cmd.SysProcAttr = attr
+	g.cmd.Stderr = os.Stderr
+	g.in, err = g.cmd.StdinPipe()
+	must(t, err)
+	out, err := g.cmd.StdoutPipe()
+	must(t, err)
+	g.out = bufio.NewReader(out)
+	must(t, g.cmd.Start())
+	t.Cleanup(g.kill)
+	if kind.mounts {
+		g.sh("mount --make-rprivate / && mount --bind " + filepath.Join(base, "host") + " " + g.dir +
+			" && mount -o remount,bind,ro " + g.dir)
+	} else {
+		g.view = g.host
+		g.dir = filepath.Join(base, "host")
+	}
+	g.connect(listener)
+	return g
+}
+
+func (g *testGuest) connect(listener *net.UnixListener) {
+	g.t.Helper()
+	if resp := g.do(guestRequest{Op: "connect", Arg: g.dir + "/nest.sock"}); resp.Err != "" {
+		g.t.Fatalf("guest can not connect: %s", resp.Err)
+	}
+	must(g.t, listener.SetDeadline(time.Now().Add(10*time.Second)))
+	conn, err := listener.AcceptUnix()
+	must(g.t, err)
+	g.t.Cleanup(func() { conn.Close() })
+	g.peer, err = PeerOf(conn)
+	must(g.t, err)
+	g.t.Cleanup(func() { g.peer.Close() })
+}
+
+func (g *testGuest) kill() {
+	_ = g.cmd.Process.Kill()
+	_ = g.cmd.Wait()
+}
+
+func (g *testGuest) do(req guestRequest) guestResponse {
+	g.t.Helper()
+	data, err := json.Marshal(req)
+	must(g.t, err)
+	_, err = g.in.Write(append(data, '\n'))
+	must(g.t, err)
+	line, err := g.out.ReadBytes('\n')
+	must(g.t, err)
+	var resp guestResponse
+	must(g.t, json.Unmarshal(line, &resp))
+	return resp
+}
+
+// sh runs a script in the guest, which must succeed.
+func (g *testGuest) sh(script string) string {
+	g.t.Helper()
+	resp := g.do(guestRequest{Op: "sh", Arg: script})
+	if resp.Err != "" {
+		g.t.Fatalf("guest: %s: %s: %s", script, resp.Err, resp.Out)
+	}
+	return strings.TrimSpace(resp.Out)
+}
+
+// waitFor polls until done, for what the kernel finishes in the background.
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+func wantError(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("got error %v, want %v", err, want)
+	}
+}
