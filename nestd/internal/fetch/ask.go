@@ -61,6 +61,30 @@ func (f *Fetcher) Get(ctx context.Context, baseURL, path string, max int64) ([]b
 	return b, nil
 }
 
+// Stream reads a zstd stream at path below baseURL and hands what is in it,
+// at most max bytes, to read, decompressed by the child. It is not tried
+// again when it breaks off: read sees an error. Other errors are those of Get.
+func (f *Fetcher) Stream(ctx context.Context, baseURL, path string, max int64, read func(io.Reader) error) error {
+	address := join(baseURL, path)
+	body, err := json.Marshal(getRequest{URL: address, Max: max, Zstd: true})
+	if err != nil {
+		return fmt.Errorf("cannot fetch %s: %w", address, err)
+	}
+	err = f.askOnce(ctx, getRoute, body, func(answer *http.Response) error {
+		switch answer.StatusCode {
+		case http.StatusOK:
+			return read(io.LimitReader(answer.Body, max))
+		case http.StatusNotFound:
+			return fs.ErrNotExist
+		}
+		return fmt.Errorf("%w: %s", ErrUnreachable, message(answer.Body))
+	})
+	if err != nil {
+		return fmt.Errorf("cannot fetch %s: %w", address, err)
+	}
+	return nil
+}
+
 // Request names a blob.
 type Request struct {
 	BaseURL  string

@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // serveGet passes a small file through.
@@ -32,17 +34,35 @@ func (w *worker) serveGet(out http.ResponseWriter, in *http.Request) {
 		http.Error(out, "HTTP status "+answer.Status, http.StatusBadGateway)
 		return
 	}
-	if answer.ContentLength > request.Max {
+	if answer.ContentLength > request.Max && !request.Zstd {
 		http.Error(out, fmt.Sprintf("larger than %d bytes", request.Max), http.StatusRequestEntityTooLarge)
 		return
 	}
 	if tag := answer.Header.Get("ETag"); tag != "" && len(tag) < 1024 {
 		out.Header().Set("ETag", tag)
 	}
-	// One byte over the limit tells the daemon that there is more.
-	if _, err := io.Copy(out, io.LimitReader(stallReader{answer.Body, seen}, request.Max+1)); err != nil {
+	if err := pass(out, stallReader{answer.Body, seen}, request); err != nil {
+		w.log.Info("fetch interrupted", "url", request.URL, "err", causeOf(ctx, err))
 		panic(http.ErrAbortHandler) // the daemon must not take half a file for a whole one
 	}
+}
+
+// maxWindow bounds the memory that a zstd stream may ask for, in bytes.
+const maxWindow = 128 << 20
+
+// pass copies the file, and one byte over the limit to tell the daemon that
+// there is more. Decompressing is done here, so that the daemon need not.
+func pass(out io.Writer, body io.Reader, request getRequest) error {
+	if request.Zstd {
+		stream, err := zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return err
+		}
+		defer stream.Close()
+		body = stream
+	}
+	_, err := io.Copy(out, io.LimitReader(body, request.Max+1))
+	return err
 }
 
 func etags(tag string) []string {

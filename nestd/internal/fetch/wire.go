@@ -17,6 +17,7 @@ type getRequest struct {
 	URL  string `json:"url"`
 	Max  int64  `json:"max"`            // bytes, after decompression
 	ETag string `json:"etag,omitempty"` // what the daemon has
+	Zstd bool   `json:"zstd,omitempty"` // the file is a zstd stream; the answer is what is in it
 }
 
 // blobRequest asks for a file in the spool, named by its digest in

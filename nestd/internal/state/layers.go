@@ -12,8 +12,7 @@ import (
 // and durable (rule N2).
 type Layer struct {
 	ID       repo.Digest
-	Staging  string // the stage's name, until it is placed
-	Placed   bool
+	Staging  string      // the stage's name, from which it is moved to its place (rule N2)
 	Manifest repo.Object // the file list
 	Private  []repo.File // what each guest places for itself
 	Stored   int64       // bytes of new objects
@@ -22,9 +21,9 @@ type Layer struct {
 	Fetched  int64 // bytes that came over the network
 }
 
-// AddLayer commits a sealed layer as ready, entitles the guests that wait for
-// it and counts what was fetched. Guests that are gone are left out. ErrExists
-// if there is one of that ID.
+// AddLayer commits a sealed layer as ready, and entitles the guests that wait
+// for it; guests that are gone are left out. ErrExists if there is one of that
+// ID.
 func (s *State) AddLayer(ctx context.Context, l Layer, guests []string) error {
 	private, err := jsonFiles(l.Private)
 	if err != nil {
@@ -33,8 +32,8 @@ func (s *State) AddLayer(ctx context.Context, l Layer, guests []string) error {
 	return s.write(ctx, "add layer", func(tx *sql.Tx) error {
 		now := s.now().Unix()
 		if _, err := tx.ExecContext(ctx, `INSERT INTO layers
-			(id, staging, placed, manifest, manifest_size, private, stored, shared, objects, fetched, created, used)
-			VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, l.ID[:], l.Staging, l.Manifest.Digest[:], l.Manifest.Size,
+			(id, staging, manifest, manifest_size, private, stored, shared, objects, fetched, created, used)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, l.ID[:], l.Staging, l.Manifest.Digest[:], l.Manifest.Size,
 			private, l.Stored, l.Shared, l.Objects, l.Fetched, now, now); err != nil {
 			return err
 		}
@@ -48,13 +47,6 @@ func (s *State) AddLayer(ctx context.Context, l Layer, guests []string) error {
 	})
 }
 
-// Placed notes that the layer is in its place.
-func (s *State) Placed(ctx context.Context, id repo.Digest) error {
-	return s.write(ctx, "note placed layer", func(tx *sql.Tx) error {
-		return changedOne(tx.ExecContext(ctx, `UPDATE layers SET placed = 1 WHERE id = ?`, id[:]))
-	})
-}
-
 // RemoveLayer removes the row of a layer and its entitlements (rule N4). The
 // foreign key of references refuses it while a guest refers to the layer.
 func (s *State) RemoveLayer(ctx context.Context, id repo.Digest) error {
@@ -63,7 +55,23 @@ func (s *State) RemoveLayer(ctx context.Context, id repo.Digest) error {
 	})
 }
 
-const layerColumns = `id, staging, placed, manifest, manifest_size, private, stored, shared, objects, fetched`
+// ForgetLayers removes the rows of layers that turned out to be lost, also
+// if guests refer to them: they are fetched again when somebody asks.
+func (s *State) ForgetLayers(ctx context.Context, ids []repo.Digest) error {
+	return s.write(ctx, "forget lost layers", func(tx *sql.Tx) error {
+		for _, id := range ids {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM refs WHERE layer = ?`, id[:]); err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `DELETE FROM layers WHERE id = ?`, id[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+const layerColumns = `id, staging, manifest, manifest_size, private, stored, shared, objects, fetched`
 
 // Layer returns the row of a layer, or ErrNotFound.
 func (s *State) Layer(ctx context.Context, id repo.Digest) (*Layer, error) {
@@ -95,7 +103,7 @@ func scanLayer(row interface{ Scan(...any) error }) (*Layer, error) {
 	l := new(Layer)
 	var id, manifest []byte
 	var private string
-	err := row.Scan(&id, &l.Staging, &l.Placed, &manifest, &l.Manifest.Size, &private, &l.Stored, &l.Shared, &l.Objects, &l.Fetched)
+	err := row.Scan(&id, &l.Staging, &manifest, &l.Manifest.Size, &private, &l.Stored, &l.Shared, &l.Objects, &l.Fetched)
 	if err != nil {
 		return nil, err
 	}

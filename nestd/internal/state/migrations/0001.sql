@@ -19,7 +19,6 @@ CREATE TABLE guests (
 CREATE TABLE layers (
     id            BLOB PRIMARY KEY,        -- the package ID
     staging       TEXT NOT NULL,           -- name of the stage it is renamed from (rule N2)
-    placed        INTEGER NOT NULL,        -- 0: ready, to be renamed by whoever comes first; 1: in its place
     manifest      BLOB NOT NULL,           -- digest of the file list
     manifest_size INTEGER NOT NULL,
     private       TEXT NOT NULL,           -- JSON array of repo.File
