@@ -35,10 +35,20 @@ type Process struct {
 // Start starts the child, and kills it when ctx ends. The child is the first
 // process of its own pid namespace: when it is dead, so is everything that it
 // started.
+//
+// The program is executed through a descriptor, so the child's user need not
+// be able to reach its path, only to execute it.
 func (c Child) Start(ctx context.Context) (*Process, error) {
-	cmd := exec.CommandContext(ctx, c.Exe, c.Args...)
+	exe, err := unix.Open(c.Exe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start %s: %w", c.Exe, err)
+	}
+	program := os.NewFile(uintptr(exe), c.Exe)
+	defer program.Close()
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", firstFile+len(c.Files)), c.Args...)
+	cmd.Args[0] = c.Exe
 	cmd.Env = append([]string{}, c.Env...)
-	cmd.ExtraFiles = c.Files
+	cmd.ExtraFiles = append(append([]*os.File{}, c.Files...), program)
 	cmd.Dir = "/"
 	cmd.Stderr = c.Stderr
 	if c.Stdin != nil {
@@ -104,5 +114,8 @@ func (p *Process) ExitCode() int {
 	<-p.done
 	return p.cmd.ProcessState.ExitCode()
 }
+
+// firstFile is the descriptor of the first of Child.Files.
+const firstFile = 3
 
 const isolated = unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNS
