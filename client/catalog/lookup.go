@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"strings"
 
 	"stork/client/solve"
 	"stork/nestd/api"
@@ -139,4 +140,12 @@ func Package(e *index.Entry, ref api.PackageRef) *solve.Package {
 		Conflicts: e.Conflicts, Recommends: e.Recommends, Suggests: e.Suggests,
 		Supplements: e.Supplements, Enhances: e.Enhances, Paths: e.Paths,
 	}
+}
+
+// Named reports whether a spec or capability of that text could have meant
+// the refused package: by its name, alone or with a version.
+func (r Refusal) Named(text string) bool {
+	name, _, _ := strings.Cut(text, " ")
+	return name == string(r.NEVRA.Name) || strings.HasPrefix(text, string(r.NEVRA.Name)+"=") ||
+		strings.HasPrefix(text, string(r.NEVRA.Name)+"<") || strings.HasPrefix(text, string(r.NEVRA.Name)+">")
 }

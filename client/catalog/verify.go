@@ -40,3 +40,21 @@ func (c *Catalog) Verify(ctx context.Context, a *Candidate) (*repo.Record, error
 	}
 	return record, nil
 }
+
+// FileList returns the verified file list of a candidate. It is large: an
+// install does without it.
+func (c *Catalog) FileList(ctx context.Context, a *Candidate) (*repo.FileList, error) {
+	record, err := c.Verify(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	object := repo.Object{Digest: record.FileList.Digest, Size: record.FileList.Size}
+	b, err := a.shelf.files.Document(ctx, object)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the file list of %s: %w", a.Entry.NEVRA(), err)
+	}
+	if repo.ObjectOf(b) != object {
+		return nil, fmt.Errorf("cannot verify %s: %w: its file list is not the one in the record", a.Entry.NEVRA(), signing.ErrUntrusted)
+	}
+	return repo.DecodeFileList(b)
+}

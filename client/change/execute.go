@@ -1,0 +1,122 @@
+package change
+
+import (
+	"context"
+	"fmt"
+
+	"stork/client/catalog"
+	"stork/client/solve"
+	"stork/client/transaction"
+	"stork/nestd/api"
+	"stork/repo"
+)
+
+// Outcome is what a change did. Its JSON is what `--json` prints.
+type Outcome struct {
+	Plan      *Plan    `json:"plan"`
+	Fetched   int64    `json:"fetched"` // bytes that came over the network
+	Stored    int64    `json:"stored"`  // bytes that the store wrote
+	Shared    int64    `json:"shared"`  // bytes that were there already: in the store, or as whole layers
+	Installed []string `json:"installed"`
+	Removed   []string `json:"removed"`
+	Failed    []Failed `json:"failed,omitempty"`
+	Warnings  []string `json:"warnings,omitempty"`
+}
+
+// Failed is a package that is as it was before, and why.
+type Failed struct {
+	Package string `json:"package"`
+	Error   string `json:"error"`
+}
+
+// Execute carries out a plan of the same run. onEvent hears of the nest's
+// progress; the transaction's own hooks tell of the guest's.
+func (g *Guest) Execute(ctx context.Context, p *Plan, onEvent func(api.Event)) (*Outcome, error) {
+	outcome := &Outcome{Plan: p}
+	prepared := map[repo.Digest]*api.Prepared{}
+	if refs := p.refs(); len(refs) > 0 {
+		list, err := g.Nest.Prepare(ctx, api.PrepareRequest{Packages: refs}, onEvent)
+		if err != nil {
+			return nil, err
+		}
+		for i := range list {
+			outcome.add(&list[i], p.records[list[i].ID])
+			prepared[list[i].ID] = &list[i]
+		}
+	}
+	change, err := g.change(p, prepared)
+	if err != nil {
+		return nil, err
+	}
+	done, err := g.Transaction.Run(ctx, change)
+	if err != nil {
+		return nil, err
+	}
+	outcome.finish(done)
+	return outcome, nil
+}
+
+// add counts what one package cost.
+func (o *Outcome) add(prepared *api.Prepared, record *repo.Record) {
+	o.Fetched += prepared.Fetched
+	if prepared.Cached {
+		o.Shared += record.InstalledSize
+		return
+	}
+	o.Stored += prepared.Stored
+	o.Shared += prepared.Shared
+}
+
+func (o *Outcome) finish(done *transaction.Outcome) {
+	o.Installed, o.Removed, o.Warnings = []string{}, []string{}, done.Warnings
+	for _, n := range done.Installed {
+		o.Installed = append(o.Installed, n.String())
+	}
+	for _, n := range done.Removed {
+		o.Removed = append(o.Removed, n.String())
+	}
+	for _, f := range done.Failed {
+		o.Failed = append(o.Failed, Failed{f.Package.String(), f.Err.Error()})
+	}
+}
+
+// change is the plan as the transaction wants it.
+func (g *Guest) change(p *Plan, prepared map[repo.Digest]*api.Prepared) (transaction.Change, error) {
+	c := transaction.Change{Method: g.Method, Replaces: map[repo.Digest][]repo.Digest{}}
+	for _, step := range p.steps {
+		if step.Action == solve.Remove {
+			id, err := repo.ParseHex(step.Package.ID)
+			if err != nil {
+				return c, err
+			}
+			c.Remove = append(c.Remove, id)
+			continue
+		}
+		candidate := step.Package.Key.(*catalog.Candidate)
+		id := candidate.Ref.ID
+		have := prepared[id]
+		if have == nil {
+			return c, fmt.Errorf("cannot install %s: the nest did not prepare it", step.Package)
+		}
+		c.Install = append(c.Install, transaction.Package{
+			Ref: candidate.Ref, Record: p.records[id], Object: candidate.Entry.Record,
+			Reason: transaction.Reason(p.reasonOf(step.Package)), Private: have.Private,
+		})
+		for _, old := range step.Old {
+			oldID, err := repo.ParseHex(old.ID)
+			if err != nil {
+				return c, err
+			}
+			c.Replaces[id] = append(c.Replaces[id], oldID)
+		}
+	}
+	return c, nil
+}
+
+// reasonOf returns why a package comes; a reinstalled one keeps its reason.
+func (p *Plan) reasonOf(pkg *solve.Package) solve.Reason {
+	if r := p.reasons[pkg]; r != "" {
+		return r
+	}
+	return solve.User
+}

@@ -1,0 +1,190 @@
+package change
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"stork/client/catalog"
+	"stork/client/solve"
+	"stork/nestd/api"
+	"stork/repo"
+)
+
+// Plan is what a change would do. Its JSON is what `--json` prints.
+type Plan struct {
+	Packages  []Item   `json:"packages"`
+	Satisfied []string `json:"satisfied,omitempty"` // what was asked for and is there already
+	Download  int64    `json:"download"`            // bytes that this host has yet to fetch
+	Size      int64    `json:"size"`                // bytes of the packages' files, wherever they lie
+	Written   int64    `json:"written"`             // bytes that this host's store, or without a nest this guest, has yet to write, at most
+
+	steps   []solve.Step
+	reasons map[*solve.Package]solve.Reason
+	records map[repo.Digest]*repo.Record
+}
+
+// Item is one package of a plan.
+type Item struct {
+	Action    solve.Action   `json:"action"`
+	ID        repo.Digest    `json:"id"`
+	Name      repo.Name      `json:"name"`
+	Version   string         `json:"version"` // [epoch:]version-release
+	Arch      repo.Arch      `json:"arch"`
+	Publisher repo.Publisher `json:"publisher"`
+	Reason    solve.Reason   `json:"reason,omitempty"`
+	For       string         `json:"for,omitempty"` // the package that needs it
+	Replaces  []string       `json:"replaces,omitempty"`
+	Download  int64          `json:"download"`
+	Size      int64          `json:"size"`
+	OnHost    bool           `json:"on_host"` // unpacked on this host already
+}
+
+// Empty reports whether there is nothing to do.
+func (p *Plan) Empty() bool { return len(p.Packages) == 0 }
+
+// Incoming returns how many packages come.
+func (p *Plan) Incoming() int {
+	n := 0
+	for i := range p.Packages {
+		if p.Packages[i].Action != solve.Remove {
+			n++
+		}
+	}
+	return n
+}
+
+// Plan solves, verifies every chosen package down from the signed index, and
+// asks the nest what it has of them. It changes nothing.
+func (g *Guest) Plan(ctx context.Context, jobs []solve.Job, flags Flags) (*Plan, error) {
+	request := solve.Request{
+		Jobs: jobs, Installed: g.installed(), Arch: g.Arch,
+		AllowErasing: flags.AllowErasing, AllowDowngrade: flags.AllowDowngrade,
+		AllowPublishers: flags.AllowPublishers, NoWeak: flags.NoWeak, Best: flags.Best,
+	}
+	solved, err := solve.Solve(ctx, request, g.provider(), g.System)
+	if err != nil {
+		return nil, g.explain(err)
+	}
+	p := &Plan{Packages: []Item{}, steps: solved.Steps, reasons: map[*solve.Package]solve.Reason{}, records: map[repo.Digest]*repo.Record{}}
+	for _, spec := range solved.Satisfied {
+		p.Satisfied = append(p.Satisfied, spec.Text)
+	}
+	p.list(solved)
+	if err := g.verify(ctx, p); err != nil {
+		return nil, err
+	}
+	return p, g.estimate(ctx, p)
+}
+
+// list fills in the items, in the order of the steps.
+func (p *Plan) list(solved *solve.Transaction) {
+	askedBy := map[*solve.Package]*solve.Package{}
+	for _, items := range [][]solve.Item{solved.Install, solved.Remove} {
+		for _, item := range items {
+			p.reasons[item.Package], askedBy[item.Package] = item.Reason, item.For
+		}
+	}
+	for _, r := range solved.Upgrade {
+		p.reasons[r.New] = r.Reason
+	}
+	for _, step := range solved.Steps {
+		item := Item{
+			Action: step.Action, Name: step.Package.Name, Version: step.Package.EVR.String(),
+			Arch: step.Package.Arch, Publisher: step.Package.Publisher, Reason: p.reasons[step.Package],
+		}
+		if by := askedBy[step.Package]; by != nil {
+			item.For = by.String()
+		}
+		for _, old := range step.Old {
+			item.Replaces = append(item.Replaces, old.String())
+		}
+		if candidate, ok := step.Package.Key.(*catalog.Candidate); ok {
+			item.ID, item.Size = candidate.Ref.ID, candidate.Entry.InstalledSize
+			p.Size += item.Size
+		} else if id, err := repo.ParseHex(step.Package.ID); err == nil {
+			item.ID = id
+		}
+		p.Packages = append(p.Packages, item)
+	}
+}
+
+// verify reads the signed shard and the record of everything that comes.
+func (g *Guest) verify(ctx context.Context, p *Plan) error {
+	for _, step := range p.steps {
+		candidate, ok := step.Package.Key.(*catalog.Candidate)
+		if !ok || step.Action == solve.Remove {
+			continue
+		}
+		record, err := g.Catalog.Verify(ctx, candidate)
+		if err != nil {
+			return err
+		}
+		p.records[candidate.Ref.ID] = record
+	}
+	return nil
+}
+
+// estimate asks the nest what it has yet to fetch.
+func (g *Guest) estimate(ctx context.Context, p *Plan) error {
+	refs := p.refs()
+	if len(refs) == 0 {
+		return nil
+	}
+	prepared, err := g.Nest.Prepare(ctx, api.PrepareRequest{Packages: refs, DryRun: true}, nil)
+	if err != nil {
+		return err
+	}
+	by := map[repo.Digest]*api.Prepared{}
+	for i := range prepared {
+		by[prepared[i].ID] = &prepared[i]
+	}
+	for i := range p.Packages {
+		item := &p.Packages[i]
+		if have := by[item.ID]; have != nil && item.Action != solve.Remove {
+			item.Download, item.OnHost = have.Fetched, have.Cached
+			p.Download += have.Fetched
+			if !have.Cached {
+				p.Written += item.Size
+			}
+		}
+	}
+	return nil
+}
+
+// refs names what comes, in order.
+func (p *Plan) refs() []api.PackageRef {
+	var refs []api.PackageRef
+	for _, step := range p.steps {
+		if candidate, ok := step.Package.Key.(*catalog.Candidate); ok && step.Action != solve.Remove {
+			refs = append(refs, candidate.Ref)
+		}
+	}
+	return refs
+}
+
+// ErrRefused says that what was asked for exists, but that the owner's policy
+// does not admit it.
+var ErrRefused = errors.New("refused by the owner's trust policy")
+
+// explain adds to a solver's answer what policy left out: a package that
+// exists but is not trusted must not look like one that does not exist.
+func (g *Guest) explain(err error) error {
+	var unsolvable *solve.Unsolvable
+	if g.Catalog == nil || !errors.As(err, &unsolvable) {
+		return err
+	}
+	for _, problem := range unsolvable.Problems {
+		for _, line := range problem.Lines {
+			if line.Kind != solve.NoMatch && line.Kind != solve.NothingProvides {
+				continue
+			}
+			for _, r := range g.Catalog.Refused() {
+				if r.Named(line.Requirement) {
+					return fmt.Errorf("cannot install %s from %s: %w: %s", r.NEVRA, r.Ref.Publisher, ErrRefused, r.Reason)
+				}
+			}
+		}
+	}
+	return err
+}
