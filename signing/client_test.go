@@ -1,0 +1,208 @@
+package signing_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"stork/repo"
+	"stork/repo/durable"
+	"stork/signing"
+	"stork/signing/author"
+)
+
+func TestLookup(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.client()
+	wantLookup(t, c, w.source(), w.publisher, "alice/index/root", "index 1")
+	wantLookup(t, c, w.source(), w.owner, "alice/policy/default", "policy 1")
+	w.publish(w.publisher, target("alice/index/root", "index 2"))
+	wantLookup(t, c, w.source(), w.publisher, "alice/index/root", "index 2")
+
+	ctx := context.Background()
+	s, err := c.Refresh(ctx, w.source())
+	check(t, err)
+	got, err := s.LookupDelegated(ctx, "p-alice", "alice/index/root")
+	check(t, err)
+	if want := repo.ObjectOf([]byte("index 2")); got != want {
+		t.Errorf("LookupDelegated: got %v, want %v", got, want)
+	}
+	if want := []repo.Role{"o-alice", "p-alice"}; !slices.Equal(s.Roles(), want) {
+		t.Errorf("Roles: got %v, want %v", s.Roles(), want)
+	}
+	if want := start.Add(author.TimestampLifetime); !s.Expires().Equal(want) {
+		t.Errorf("Expires: got %v, want %v", s.Expires(), want)
+	}
+	_, err = s.Lookup(ctx, w.owner.Pin(), "alice/manifest/fleet")
+	wantError(t, err, fs.ErrNotExist)
+	_, err = s.LookupDelegated(ctx, "p-bob", "bob/index/root")
+	wantError(t, err, fs.ErrNotExist)
+}
+
+func TestFindRole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, err := w.client().Refresh(context.Background(), w.source())
+	check(t, err)
+	got, err := s.FindRole(context.Background(), w.owner.Pin().Digest)
+	check(t, err)
+	if got != w.owner.Pin() {
+		t.Errorf("got %v, want %v", got, w.owner.Pin())
+	}
+	_, err = s.FindRole(context.Background(), repo.DigestOf([]byte("nobody")))
+	wantError(t, err, fs.ErrNotExist)
+}
+
+// TestFilesFillAMirror proves that a mirror of Files serves a new client
+// which knows nothing but the pins.
+func TestFilesFillAMirror(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	check(t, w.repository.RenewOffline(w.offline))
+	check(t, w.publisher.Revise(durable.Disk{}, w.now(), author.Revision{ReplaceDaily: true, KeepDaily: true}))
+	w.add(w.publisher)
+	nest := w.client()
+	ctx := context.Background()
+	_, err := nest.Refresh(ctx, w.source()) // the second one starts from the newest root
+	check(t, err)
+	s, err := nest.Refresh(ctx, w.source())
+	check(t, err)
+	for _, role := range s.Roles() {
+		name := signing.IndexTarget(role.Publisher())
+		if role.IsOwner() {
+			name = signing.PolicyTarget(role.Publisher())
+		}
+		_, err := s.LookupDelegated(ctx, role, name)
+		check(t, err)
+	}
+	tree, mirror := copyTree(t, w.tree), files{}
+	for _, path := range s.Files() {
+		mirror[path] = tree[path]
+	}
+	if last := s.Files()[len(s.Files())-1]; last != repo.TimestampPath {
+		t.Errorf("the last file is %s, want the timestamp", last)
+	}
+	wantLookup(t, w.client(), mirror, w.publisher, "alice/index/root", "index 1")
+	wantLookup(t, w.client(), mirror, w.owner, "alice/policy/default", "policy 1")
+}
+
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, err := w.client().Refresh(context.Background(), failing{errUnreachable})
+	wantError(t, err, errUnreachable)
+	if errors.Is(err, signing.ErrUntrusted) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an unreachable repository looks like %v", err)
+	}
+	_, err = w.client().Refresh(context.Background(), files{})
+	wantError(t, err, signing.ErrMissing)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Error("a missing file looks like a target that is not published")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err = w.client().Refresh(ctx, copyTree(t, w.tree))
+	wantError(t, err, context.Canceled)
+}
+
+var errUnreachable = errors.New("unreachable")
+
+type failing struct{ err error }
+
+func (f failing) Fetch(context.Context, string, int64) ([]byte, error) { return nil, f.err }
+
+func TestOffline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c, mirror := w.client(), copyTree(t, w.tree)
+	w.advance(23 * time.Hour)
+	wantLookup(t, c, mirror, w.publisher, "alice/index/root", "index 1")
+	w.advance(2 * time.Hour)
+	_, err := c.Refresh(context.Background(), mirror)
+	wantError(t, err, signing.ErrExpired)
+	s, err := c.Offline(context.Background(), mirror, 2*time.Hour)
+	check(t, err)
+	_, err = s.Lookup(context.Background(), w.publisher.Pin(), "alice/index/root")
+	check(t, err)
+	w.advance(2 * time.Hour)
+	_, err = c.Offline(context.Background(), mirror, 2*time.Hour)
+	wantError(t, err, signing.ErrExpired)
+}
+
+// TestClockSetBack: what has expired once stays so.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c, mirror := w.client(), copyTree(t, w.tree)
+	wantLookup(t, c, mirror, w.publisher, "alice/index/root", "index 1")
+	w.advance(48 * time.Hour)
+	_, err := c.Refresh(context.Background(), mirror)
+	wantError(t, err, signing.ErrExpired)
+	w.advance(-48 * time.Hour)
+	_, err = c.Refresh(context.Background(), mirror)
+	wantError(t, err, signing.ErrExpired)
+	check(t, c.ResetClock())
+	wantLookup(t, c, mirror, w.publisher, "alice/index/root", "index 1")
+}
+
+func TestDamagedLocalFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	check(t, w.repository.RenewOffline(w.offline))
+	dir := t.TempDir()
+	wantLookup(t, w.clientIn(dir, durable.Disk{}), w.source(), w.publisher, "alice/index/root", "index 1")
+	for _, damage := range [][]byte{{}, []byte("{"), []byte(`{"signed":null}`)} {
+		check(t, os.WriteFile(filepath.Join(dir, "root.json"), damage, 0o644))
+		wantLookup(t, w.clientIn(dir, durable.Disk{}), w.source(), w.publisher, "alice/index/root", "index 1")
+	}
+	// A damaged root must not bring back an older one.
+	check(t, os.WriteFile(filepath.Join(dir, "root.json"), nil, 0o644))
+	old := copyTree(t, w.tree)
+	delete(old, "metadata/2.root.json")
+	_, err := w.clientIn(dir, durable.Disk{}).Refresh(context.Background(), old)
+	wantError(t, err, signing.ErrUntrusted)
+	// Damaged floors are never a fresh start.
+	check(t, os.WriteFile(filepath.Join(dir, "trust.json"), []byte("{"), 0o644))
+	if _, err := signing.Open(signing.Options{Dir: dir, Root: w.repository.Root()}); err == nil {
+		t.Error("damaged trust state was accepted")
+	}
+}
+
+func TestStateOfAnotherRepository(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := t.TempDir()
+	wantLookup(t, w.clientIn(dir, durable.Disk{}), w.source(), w.publisher, "alice/index/root", "index 1")
+	if _, err := signing.Open(signing.Options{Dir: dir, Root: repo.DigestOf(nil)}); err == nil {
+		t.Error("the trust state of another repository was accepted")
+	}
+}
+
+// TestNothingNewWritesNothing: a refresh that learns nothing is no work for
+// the disk.
+func TestNothingNewWritesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	steps := 0
+	c := w.clientIn(t.TempDir(), durable.Disk{Fault: func(durable.Step, string) (error, error) { steps++; return nil, nil }})
+	wantLookup(t, c, w.source(), w.publisher, "alice/index/root", "index 1")
+	if steps == 0 {
+		t.Fatal("the first refresh wrote nothing")
+	}
+	steps = 0
+	wantLookup(t, c, w.source(), w.publisher, "alice/index/root", "index 1")
+	if steps != 0 {
+		t.Errorf("%d steps on disk, want none", steps)
+	}
+}
+
+func BenchmarkRefreshAndLookup(b *testing.B) {
+	t := &testing.T{}
+	_ = t
+}
