@@ -30,6 +30,7 @@ type world struct {
 	repository            *author.Repository
 	publisher, owner      *author.Identity
 	versions              map[repo.Role]int64
+	old                   files // an earlier state, for attacks
 }
 
 func (w *world) now() time.Time {
