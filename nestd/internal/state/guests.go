@@ -56,6 +56,22 @@ func (s *State) Guests(ctx context.Context) ([]Guest, error) {
 	})
 }
 
+// Guest returns one guest, without counting its packages; ErrNotFound if
+// there is none.
+func (s *State) Guest(ctx context.Context, name string) (*Guest, error) {
+	g := &Guest{Name: name}
+	err := s.read(ctx, "look up guest", func(tx *sql.Tx) error {
+		var owner []byte
+		err := tx.QueryRowContext(ctx, `SELECT owner, host_userns FROM guests WHERE name = ?`, name).Scan(&owner, &g.HostUserNS)
+		if err != nil {
+			return err
+		}
+		g.Owner, err = digest(owner)
+		return err
+	})
+	return g, err
+}
+
 // usedEvery is how exactly, in seconds, the last use of a layer is known: so
 // that an install of what is there costs no write to the disk.
 const usedEvery = 3600

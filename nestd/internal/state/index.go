@@ -75,10 +75,12 @@ const (
 
 // ShowIndexes makes exactly those indexes, by the digests of their roots, the
 // current ones of a repository. Those that were current are kept as the
-// previous ones; older ones go, and every shard that no index lists.
-func (s *State) ShowIndexes(ctx context.Context, repository repo.Digest, roots []repo.Digest) error {
+// previous ones; older ones go, and every shard that no index lists. An index
+// of a publisher who has no current one goes at the second call, unless keep
+// names the publisher.
+func (s *State) ShowIndexes(ctx context.Context, repository repo.Digest, roots []repo.Digest, keep []repo.Publisher) error {
 	return s.write(ctx, "show indexes", func(tx *sql.Tx) error {
-		changed, err := rerank(ctx, tx, repository, roots)
+		changed, err := rerank(ctx, tx, repository, roots, keep)
 		if err != nil || !changed {
 			return err
 		}
@@ -86,21 +88,65 @@ func (s *State) ShowIndexes(ctx context.Context, repository repo.Digest, roots [
 	})
 }
 
+// indexRow is an index as rerank sees it.
+type indexRow struct {
+	id        int64
+	publisher string
+	rank      int
+	shown     bool // it is to be current
+}
+
 // rerank reports whether an index was dropped or shown.
-func rerank(ctx context.Context, tx *sql.Tx, repository repo.Digest, roots []repo.Digest) (bool, error) {
-	type row struct {
-		id        int64
-		publisher string
-		rank      int
-		shown     bool
-	}
-	var all []row
-	rows, err := tx.QueryContext(ctx, `SELECT id, publisher, rank, digest FROM indexes WHERE repository = ?`, repository[:])
+func rerank(ctx context.Context, tx *sql.Tx, repository repo.Digest, roots []repo.Digest, keep []repo.Publisher) (bool, error) {
+	all, err := indexRows(ctx, tx, repository, roots)
 	if err != nil {
 		return false, err
 	}
-	err = each(rows, func() error {
-		var r row
+	moved := map[string]bool{} // publishers whose current index is another now
+	stays := map[string]bool{} // publishers whose previous index may stay
+	for _, p := range keep {
+		stays[string(p)] = true
+	}
+	for _, r := range all {
+		if (r.rank == rankCurrent) != r.shown {
+			moved[r.publisher] = true
+		}
+		stays[r.publisher] = stays[r.publisher] || r.shown
+	}
+	changed := false
+	for _, r := range all {
+		rank := r.rank
+		switch {
+		case r.shown:
+			rank = rankCurrent
+		case r.rank == rankCurrent:
+			rank = rankPrevious
+		case r.rank == rankAdded || moved[r.publisher] || !stays[r.publisher]:
+			changed = true
+			if _, err := tx.ExecContext(ctx, `DELETE FROM indexes WHERE id = ?`, r.id); err != nil {
+				return false, err
+			}
+			continue
+		}
+		if rank == r.rank {
+			continue
+		}
+		changed = true
+		if _, err := tx.ExecContext(ctx, `UPDATE indexes SET rank = ? WHERE id = ?`, rank, r.id); err != nil {
+			return false, err
+		}
+	}
+	return changed, nil
+}
+
+func indexRows(ctx context.Context, tx *sql.Tx, repository repo.Digest, roots []repo.Digest) ([]indexRow, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id, publisher, rank, digest FROM indexes WHERE repository = ?`, repository[:])
+	if err != nil {
+		return nil, err
+	}
+	var all []indexRow
+	return all, each(rows, func() error {
+		var r indexRow
 		var d []byte
 		if err := rows.Scan(&r.id, &r.publisher, &r.rank, &d); err != nil {
 			return err
@@ -109,30 +155,6 @@ func rerank(ctx context.Context, tx *sql.Tx, repository repo.Digest, roots []rep
 		all = append(all, r)
 		return nil
 	})
-	if err != nil {
-		return false, err
-	}
-	replaced := map[string]bool{} // publishers whose current index is another now
-	for _, r := range all {
-		if (r.rank == rankCurrent) != r.shown {
-			replaced[r.publisher] = true
-		}
-	}
-	for _, r := range all {
-		switch {
-		case r.shown:
-			_, err = tx.ExecContext(ctx, `UPDATE indexes SET rank = ? WHERE id = ?`, rankCurrent, r.id)
-		case r.rank == rankCurrent:
-			_, err = tx.ExecContext(ctx, `UPDATE indexes SET rank = ? WHERE id = ?`, rankPrevious, r.id)
-		case r.rank == rankAdded || replaced[r.publisher]:
-			replaced[r.publisher] = true
-			_, err = tx.ExecContext(ctx, `DELETE FROM indexes WHERE id = ?`, r.id)
-		}
-		if err != nil {
-			return false, err
-		}
-	}
-	return len(replaced) > 0, nil
 }
 
 // dropUnused removes shards that no index lists, with their packages and

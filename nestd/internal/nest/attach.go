@@ -1,0 +1,126 @@
+package nest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"stork/nestd/api"
+	"stork/nestd/internal/attach"
+	"stork/nestd/internal/state"
+	"stork/repo"
+)
+
+// Attach mounts layers that the guest has prepared into its view. The
+// references are committed before (rule N3): a crash in between leaves a
+// reference too many, which the guest's next References corrects.
+func (n *Nest) Attach(ctx context.Context, guest string, peer *attach.Peer, request api.AttachRequest) (*api.AttachResponse, error) {
+	g, err := n.guest(ctx, guest)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkLayers(request.Packages, request.View); err != nil {
+		return nil, err
+	}
+	missing, err := n.State.NotEntitled(ctx, guest, request.Packages)
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("cannot attach %s: guest %s has not prepared it: %w", missing[0].Short(), guest, attach.ErrNotEntitled)
+	}
+	if err := n.State.Refer(ctx, guest, request.Packages); err != nil {
+		return nil, err
+	}
+	identity := attach.Identity{HostUserNS: g.HostUserNS}
+	if err := n.Attacher.Attach(ctx, peer, identity, n.viewDir(guest), request.View, hexes(request.Packages)); err != nil {
+		return nil, err
+	}
+	response := &api.AttachResponse{Layers: map[repo.Digest]string{}}
+	for _, id := range request.Packages {
+		response.Layers[id] = path.Join(request.View, id.Hex())
+	}
+	return response, nil
+}
+
+// Detach takes layers out of the view, then drops the references.
+func (n *Nest) Detach(ctx context.Context, guest string, peer *attach.Peer, request api.DetachRequest) error {
+	g, err := n.guest(ctx, guest)
+	if err != nil {
+		return err
+	}
+	if err := checkLayers(request.Packages, request.View); err != nil {
+		return err
+	}
+	identity := attach.Identity{HostUserNS: g.HostUserNS}
+	if err := n.Attacher.Detach(ctx, peer, identity, n.viewDir(guest), request.View, hexes(request.Packages)); err != nil {
+		return err
+	}
+	return n.State.Unrefer(ctx, guest, request.Packages)
+}
+
+// References replaces what the guest refers to. Packages that it has not
+// prepared here, since it has them from elsewhere, are not the nest's to keep
+// and are left out.
+func (n *Nest) References(ctx context.Context, guest string, references api.References) error {
+	if len(references.Packages) > MaxPackages {
+		return fmt.Errorf("cannot refer to %d packages: %w", len(references.Packages), errTooMany)
+	}
+	missing, err := n.State.NotEntitled(ctx, guest, references.Packages)
+	if err != nil {
+		return err
+	}
+	skip := map[repo.Digest]bool{}
+	for _, id := range missing {
+		skip[id] = true
+	}
+	var kept []repo.Digest
+	for _, id := range references.Packages {
+		if !skip[id] {
+			kept = append(kept, id)
+		}
+	}
+	return n.State.SetReferences(ctx, guest, kept)
+}
+
+// Query answers from the index database.
+func (n *Nest) Query(ctx context.Context, request api.QueryRequest) (*api.QueryResponse, error) {
+	if len(request.Queries) > MaxQueries {
+		return nil, fmt.Errorf("cannot answer %d queries: %w", len(request.Queries), errTooMany)
+	}
+	response := &api.QueryResponse{Results: make([]api.QueryResult, len(request.Queries))}
+	for i, q := range request.Queries {
+		result, err := n.State.Query(ctx, q)
+		if errors.Is(err, state.ErrNotFound) {
+			return nil, fmt.Errorf("cannot query index %s: this nest does not have it: %w", q.Index.Short(), errUnknown)
+		}
+		if err != nil {
+			return nil, err
+		}
+		response.Results[i] = result
+	}
+	return response, nil
+}
+
+// MaxQueries is how many queries one request may have.
+const MaxQueries = 256
+
+// checkLayers refuses what no client sends.
+func checkLayers(packages []repo.Digest, view string) error {
+	if len(packages) > MaxPackages {
+		return fmt.Errorf("cannot attach or detach %d packages: %w", len(packages), errTooMany)
+	}
+	if !path.IsAbs(view) || path.Clean(view) != view || len(view) > 4096 {
+		return fmt.Errorf("cannot find view %.100q: want an absolute, clean path: %w", view, errBadRequest)
+	}
+	return nil
+}
+
+func hexes(ids []repo.Digest) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = id.Hex()
+	}
+	return out
+}

@@ -1,0 +1,231 @@
+package nest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"stork/nestd/api"
+	"stork/nestd/internal/confine"
+	"stork/nestd/internal/fetch"
+	"stork/nestd/internal/state"
+	"stork/nestd/internal/store"
+	"stork/nestd/internal/unpack"
+	"stork/repo"
+	"stork/repo/index"
+)
+
+// prepareOne takes one package from its record to its layer.
+func (n *Nest) prepareOne(ctx context.Context, j *job, ref api.PackageRef, entry *index.Entry) error {
+	err := n.placeAgain(ctx, j)
+	if err == nil || !errors.Is(err, errUnknown) {
+		return err
+	}
+	r := n.repositories[ref.Repository]
+	text, err := n.documents.fetch(ctx, r, entry.Record)
+	if err != nil {
+		return fmt.Errorf("cannot prepare %s: %w", ref.Name, err)
+	}
+	record, err := repo.DecodeRecord(text)
+	if err != nil {
+		return fmt.Errorf("cannot prepare %s: %w: %w", ref.Name, errMalformed, err)
+	}
+	if record.NEVRA() != entry.NEVRA() {
+		return fmt.Errorf("cannot prepare %s: the record says it is %s: %w", entry.NEVRA(), record.NEVRA(), errMalformed)
+	}
+	b := &build{nest: n, job: j, repository: r, record: record, text: text, id: ref.ID}
+	if err := b.run(ctx); err != nil {
+		return fmt.Errorf("cannot prepare %s: %w", record.NEVRA(), err)
+	}
+	return nil
+}
+
+// placeAgain finishes a layer whose row is committed but which could not be
+// renamed then; errUnknown if there is no such row.
+func (n *Nest) placeAgain(ctx context.Context, j *job) error {
+	layer, err := n.State.Layer(ctx, j.id)
+	if errors.Is(err, state.ErrNotFound) {
+		return errUnknown
+	}
+	if err != nil {
+		return err
+	}
+	if _, placed := n.Store.Layer(j.id); !placed {
+		n.jobs.mu.Lock()
+		stage := n.jobs.unplaced[j.id]
+		n.jobs.mu.Unlock()
+		if stage == nil {
+			return fmt.Errorf("cannot place layer %s: its stage is gone; restart nestd", j.id)
+		}
+		if err := stage.Place(ctx, j.id); err != nil {
+			return err
+		}
+		n.jobs.mu.Lock()
+		delete(n.jobs.unplaced, j.id)
+		n.jobs.mu.Unlock()
+	}
+	j.result = preparedOf(layer)
+	return nil
+}
+
+// build makes the layer of one package.
+type build struct {
+	nest       *Nest
+	job        *job
+	repository *repository
+	record     *repo.Record
+	text       []byte // of the record
+	id         repo.Digest
+	fetched    int64
+}
+
+func (b *build) run(ctx context.Context) error {
+	blob, err := b.download(ctx)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	release, err := take(ctx, b.nest.jobs.unpacks)
+	if err != nil {
+		return err
+	}
+	defer release()
+	stage, err := b.nest.Store.Stage(confine.User(b.nest.Unpack.UID, b.nest.Unpack.GID))
+	if err != nil {
+		return err
+	}
+	done, err := b.fill(ctx, stage, blob)
+	if !done {
+		err = errors.Join(err, stage.Discard())
+	}
+	if ctx.Err() != nil && !done {
+		return err // whoever asks next goes on with the blob in the spool
+	}
+	// The spool is scratch: a blob that stays there costs space until it is
+	// stale.
+	if discardErr := b.nest.Fetcher.Discard(b.blob()); discardErr != nil {
+		b.nest.Log.Warn("cannot empty spool", "err", discardErr)
+	}
+	return err
+}
+
+func (b *build) blob() repo.Object {
+	return repo.Object{Digest: b.record.Blob.Digest, Size: b.record.Blob.Size}
+}
+
+// download brings the blob into the spool, and counts what came over the
+// network, also of a download that failed.
+func (b *build) download(ctx context.Context) (*os.File, error) {
+	release, err := take(ctx, b.nest.jobs.fetches)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	object := b.blob()
+	if object.Size > repo.MaxBlob {
+		return nil, fmt.Errorf("%w: the blob has %d bytes", errTooLarge, object.Size)
+	}
+	b.job.report(api.Fetching, 0, object.Size)
+	file, n, err := b.nest.Fetcher.Blob(ctx, fetch.Request{
+		BaseURL: b.repository.pin.URL, Path: repo.BlobPath(object.Digest), Object: object,
+		Progress: func(done, total int64) { b.job.report(api.Fetching, done, total) },
+	})
+	b.fetched = n
+	if n > 0 {
+		// The nest's life and not ctx: the bytes came, whoever left since.
+		if err := b.nest.State.AddFetched(context.WithoutCancel(ctx), n); err != nil {
+			b.nest.Log.Error("cannot count fetched bytes", "err", err)
+		}
+	}
+	return file, err
+}
+
+// fill unpacks, compares, seals, commits and places. done says that the row
+// is committed, and so the stage must stay for whoever places it.
+func (b *build) fill(ctx context.Context, stage *store.Stage, blob *os.File) (done bool, err error) {
+	b.job.report(api.Unpacking, 0, b.record.Blob.Size)
+	options := b.nest.Unpack
+	options.InstalledSize, options.FileListSize = b.record.InstalledSize, b.record.FileList.Size
+	unpacked, err := unpack.Run(ctx, options, blob, b.blob(), stage.FilesDir(), func(read int64) {
+		b.job.report(api.Unpacking, read, b.record.Blob.Size)
+	})
+	if err != nil {
+		return false, err
+	}
+	list, err := b.compare(unpacked)
+	if err != nil {
+		return false, err
+	}
+	b.job.report(api.Storing, 0, int64(len(list.Files)))
+	result, err := stage.Seal(ctx, list, b.nest.Private, func(done, total int) {
+		b.job.report(api.Storing, int64(done), int64(total))
+	})
+	if err != nil {
+		return false, err
+	}
+	manifest := repo.Object{Digest: b.record.FileList.Digest, Size: b.record.FileList.Size}
+	if err := b.nest.documents.store(manifest.Digest, unpacked.FileList); err != nil {
+		return false, err
+	}
+	layer := state.Layer{
+		ID: b.id, Staging: stage.Name(), Manifest: manifest, Private: privateOf(list, b.nest.Private),
+		Stored: result.Stored, Shared: result.Shared, Objects: result.Objects, Fetched: b.fetched,
+	}
+	return b.commit(ctx, stage, layer)
+}
+
+// compare holds what the unpacker says to what the publisher has signed: the
+// record byte for byte, the file list by its digest.
+func (b *build) compare(u *unpack.Result) (*repo.FileList, error) {
+	if !bytes.Equal(u.Record, b.text) {
+		return nil, fmt.Errorf("%w: the package's header is not what its record says", errMismatch)
+	}
+	if repo.DigestOf(u.FileList) != b.record.FileList.Digest || int64(len(u.FileList)) != b.record.FileList.Size {
+		return nil, fmt.Errorf("%w: the package's files are not those of its record", errMismatch)
+	}
+	list, err := repo.DecodeFileList(u.FileList)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return list, nil
+}
+
+// commit makes the layer ready (rule N2). From AddLayer on it is finished
+// whatever happens, so the guests' leaving does not cancel it.
+func (b *build) commit(ctx context.Context, stage *store.Stage, layer state.Layer) (done bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := b.nest.State.AddLayer(ctx, layer, b.job.guests()); err != nil {
+		return false, err
+	}
+	if err := stage.Place(ctx, layer.ID); err != nil {
+		b.nest.jobs.mu.Lock()
+		b.nest.jobs.unplaced[layer.ID] = stage
+		b.nest.jobs.mu.Unlock()
+		return true, err
+	}
+	b.job.result = preparedOf(&layer)
+	return true, nil
+}
+
+// preparedOf says what a layer cost the one who asked for it first.
+func preparedOf(l *state.Layer) api.Prepared {
+	return api.Prepared{
+		ID: l.ID, Fetched: l.Fetched, Stored: l.Stored, Shared: l.Shared, Private: l.Private, Manifest: l.Manifest,
+	}
+}
+
+// privateOf lists what each guest places for itself.
+func privateOf(list *repo.FileList, private func(*repo.File) bool) []repo.File {
+	files := []repo.File{}
+	for i := range list.Files {
+		if private(&list.Files[i]) {
+			files = append(files, list.Files[i])
+		}
+	}
+	return files
+}

@@ -1,0 +1,138 @@
+package nest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sync/singleflight"
+
+	"stork/nestd/internal/state"
+	"stork/repo"
+	"stork/repo/durable"
+)
+
+// documents keeps records, file lists and policies by digest. They come on
+// demand, but only those whose size a verified parent names, so that nobody
+// can fill the disk or the memory with what the repository happens to serve.
+type documents struct {
+	nest    *Nest
+	dir     string
+	disk    durable.Disk
+	flights singleflight.Group
+}
+
+func (n *Nest) openDocuments(context.Context) error {
+	d := &documents{nest: n, dir: n.path("documents"), disk: n.Disk}
+	if err := n.Disk.MkdirAll(d.dir, 0o700); err != nil {
+		return err
+	}
+	n.documents = d
+	return nil
+}
+
+func (d *documents) path(digest repo.Digest) string {
+	h := digest.Hex()
+	return filepath.Join(d.dir, h[:2], h)
+}
+
+// held returns a document that is on disk. One that was damaged there is
+// fs.ErrNotExist, and so comes again.
+func (d *documents) held(digest repo.Digest) ([]byte, error) {
+	b, err := readFile(d.path(digest), max(repo.MaxFileList, repo.MaxRecord))
+	if err == nil && repo.DigestOf(b) != digest {
+		d.nest.Log.Error("document is damaged, it will be fetched again", "digest", digest)
+		return nil, fs.ErrNotExist
+	}
+	return b, err
+}
+
+// store writes a document, durable when it returns (rule R1).
+func (d *documents) store(digest repo.Digest, text []byte) error {
+	path := d.path(digest)
+	if err := d.disk.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("cannot store document %s: %w", digest, err)
+	}
+	if err := d.disk.WriteFile(path, text, 0o600); err != nil {
+		return fmt.Errorf("cannot store document %s: %w", digest, err)
+	}
+	return nil
+}
+
+// fetch returns a document that the caller has verified the name of, from
+// the disk or else from the repository. However many ask at the same moment,
+// it comes once.
+func (d *documents) fetch(ctx context.Context, r *repository, o repo.Object) ([]byte, error) {
+	if b, err := d.held(o.Digest); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return b, err
+	}
+	flight := d.flights.DoChan(r.pin.Root.Hex()+o.Digest.Hex(), func() (any, error) {
+		// The nest's life and not ctx: others may wait for the same document.
+		b, err := r.get(d.nest.life, o)
+		if err != nil {
+			return nil, err
+		}
+		return b, d.store(o.Digest, b)
+	})
+	select {
+	case result := <-flight:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.([]byte), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Read returns a file of a repository's static tree as guests see it:
+// metadata from the mirror, documents by digest from the disk, from the
+// database or from the repository. What there is not is fs.ErrNotExist.
+func (n *Nest) Read(ctx context.Context, root repo.Digest, path string) ([]byte, error) {
+	r, ok := n.repositories[root]
+	if !ok {
+		return nil, fmt.Errorf("cannot read repository %s: %w", root.Short(), fs.ErrNotExist)
+	}
+	if !strings.HasPrefix(path, "data/") {
+		return r.mirror.read(path)
+	}
+	digest, err := repo.ParseHex(path[strings.LastIndexByte(path, '/')+1:])
+	if err != nil || path != repo.DataPath(digest) {
+		return nil, fmt.Errorf("cannot read %s: %w", path, fs.ErrNotExist)
+	}
+	return n.readDocument(ctx, r, digest)
+}
+
+func (n *Nest) readDocument(ctx context.Context, r *repository, digest repo.Digest) ([]byte, error) {
+	b, err := n.documents.held(digest)
+	if err == nil || !errors.Is(err, os.ErrNotExist) {
+		return b, err
+	}
+	b, err = n.State.IndexDocument(ctx, digest)
+	if err == nil || !errors.Is(err, state.ErrNotFound) {
+		return b, err
+	}
+	size, err := n.State.SizeOf(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	b, err = n.documents.fetch(ctx, r, repo.Object{Digest: digest, Size: size})
+	if err != nil {
+		return nil, err
+	}
+	return b, n.noteChildren(ctx, b)
+}
+
+// noteChildren lets guests ask for the file list of a record that they have
+// read.
+func (n *Nest) noteChildren(ctx context.Context, text []byte) error {
+	record, err := repo.DecodeRecord(text)
+	if err != nil || record.FileList.Size > repo.MaxFileList {
+		return nil // not a record, or one whose file list nobody should ask for
+	}
+	return n.State.Bound(ctx, []repo.Object{{Digest: record.FileList.Digest, Size: record.FileList.Size}})
+}
