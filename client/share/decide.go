@@ -1,0 +1,193 @@
+package share
+
+import (
+	"fmt"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"stork/repo"
+)
+
+// unfoldable are the directories at and below which no directory is folded,
+// because the guest will want to write there.
+var unfoldable = append([]string{"/etc"}, privateTrees...)
+
+// decideDir plans a directory that the guest does not have, or has as a mount
+// or as something that goes.
+func (p *planner) decideDir(guestPath string, entries []entry, below bool) error {
+	first := entries[0]
+	fold := len(entries) == 1 && p.change.Method == Bind && first.foldable() && !inTrees(unfoldable, guestPath)
+	it, folded := p.fold(guestPath)
+	switch {
+	case below:
+	case folded && p.going[it.pkg] && fold:
+		p.taken[it] = true
+		p.emitFold(guestPath, first, &Origin{p.installed[it.pkg].ID, p.mount(it).Source})
+		return nil
+	case folded:
+		return p.unfold(guestPath, it, entries)
+	default:
+		free, err := p.clear(guestPath, first)
+		if err != nil || !free {
+			return err
+		}
+	}
+	if fold {
+		p.emitFold(guestPath, first, nil)
+		return nil
+	}
+	return p.makeDir(guestPath, entries, true)
+}
+
+// emitFold makes a whole directory one mount. The directory below it is made
+// with the same mode, in case it is unfolded later.
+func (p *planner) emitFold(guestPath string, e entry, was *Origin) {
+	file := &File{Path: guestPath, Type: repo.Dir, Mode: 0o755}
+	if st, err := e.tree.at(e.path).stat(); err == nil {
+		file.Mode = st.permissions()
+	}
+	op := Op{Kind: OpMount, Path: guestPath, Layer: e.tree.id, Source: e.path, Dir: true, Fresh: was == nil, Was: was, File: file}
+	p.emit(e.tree.by(), op)
+	placed := p.placedOf(e.tree)
+	placed.Mounts = append(placed.Mounts, Mount{Target: guestPath, Source: e.path, Dir: true})
+}
+
+// by returns the element that carries the tree's operations.
+func (t *tree) by() int {
+	if t.element < 0 {
+		return t.via
+	}
+	return t.element
+}
+
+// makeDir plans a real directory and what is in it. The guest has nothing
+// below it.
+func (p *planner) makeDir(guestPath string, entries []entry, mkdir bool) error {
+	attributes, err := entries[0].attributes(guestPath)
+	if err != nil {
+		return err
+	}
+	if mkdir {
+		p.emit(entries[0].tree.by(), Op{Kind: OpMkdir, Path: guestPath, Fresh: true, File: &attributes})
+	}
+	children := map[string][]entry{}
+	for _, e := range entries {
+		p.claim(Dir{Path: guestPath, Mode: attributes.Mode, User: attributes.User, Group: attributes.Group}, e.tree)
+		p.guestDirs[dirKey{e.tree, e.path}] = guestPath
+		list, err := e.tree.read(e.path)
+		if err != nil {
+			return err
+		}
+		for _, child := range list {
+			at := path.Join(guestPath, path.Base(child.path))
+			children[at] = append(children[at], child)
+		}
+	}
+	for _, at := range sortedKeys(children) {
+		if err := p.decide(at, children[at], true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unfold takes a folded directory apart: its package keeps what is in it as
+// mounts of its own, unless it goes.
+func (p *planner) unfold(guestPath string, it item, entries []entry) error {
+	owner, m := &p.installed[it.pkg], p.mount(it)
+	by := entries[0].tree.by()
+	p.taken[it] = true
+	p.emit(by, Op{Kind: OpUnmount, Path: guestPath, Layer: owner.ID, Source: m.Source, Dir: true})
+	if p.going[it.pkg] {
+		return p.makeDir(guestPath, entries, false)
+	}
+	dir, err := p.root.plain(guestPath, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return fmt.Errorf("cannot open the shared directory of %s: %w", p.nameOf(it.pkg), err)
+	}
+	t := &tree{id: owner.ID, name: p.nameOf(it.pkg), element: -1, via: by, view: dir, base: m.Source}
+	p.unfolded = append(p.unfolded, t)
+	shift := p.shift(by, owner.ID)
+	shift.Drop = append(shift.Drop, guestPath)
+	return p.makeDir(guestPath, append(entries, entry{tree: t, path: m.Source, kind: repo.Dir}), false)
+}
+
+// clear makes way for something of another type: what goes with its package
+// goes now. It reports whether the path is free then; if not, the conflict
+// has been noted.
+func (p *planner) clear(guestPath string, e entry) (bool, error) {
+	if it, kept := p.keeper(guestPath); kept {
+		p.conflict(guestPath, e, p.nameOf(it.pkg))
+		return false, nil
+	}
+	at, err := p.dirs.at(guestPath)
+	if err != nil {
+		return false, err
+	}
+	_, err = at.stat()
+	leaving := p.leaving(guestPath)
+	switch {
+	case missing(err):
+		for _, it := range leaving {
+			p.taken[it] = true
+		}
+		return true, nil
+	case err != nil:
+		return false, err
+	case len(leaving) == 0:
+		p.conflict(guestPath, e, theGuest)
+		return false, nil
+	}
+	for _, it := range leaving {
+		switch it.kind {
+		case mountItem:
+			if p.mount(it).Own {
+				p.conflict(guestPath, e, theGuest)
+				return false, nil
+			}
+			p.emit(e.tree.by(), p.unmountOp(it, true))
+		case linkItem, fileItem:
+			p.emit(e.tree.by(), Op{Kind: OpTake, Path: guestPath})
+		case dirItem:
+			p.conflict(guestPath, e, "the directory of "+p.nameOf(it.pkg))
+			return false, nil
+		}
+		p.taken[it] = true
+	}
+	return true, nil
+}
+
+// unmountOp takes a mount away, and with it, if all is set, what it lies on.
+func (p *planner) unmountOp(it item, all bool) Op {
+	m := p.mount(it)
+	return Op{Kind: OpUnmount, Path: m.Target, Layer: p.installed[it.pkg].ID, Source: m.Source, Dir: m.Dir, Fresh: all && !m.Own}
+}
+
+// disk is what a path of the guest holds now.
+type disk struct {
+	info
+	there bool
+	link  string
+	open  func() (*os.File, error)
+}
+
+func (p *planner) look(guestPath string) (disk, error) {
+	at, err := p.dirs.at(guestPath)
+	if missing(err) {
+		return disk{}, nil
+	}
+	if err != nil {
+		return disk{}, err
+	}
+	st, err := at.stat()
+	if missing(err) {
+		return disk{}, nil
+	}
+	d := disk{info: st, there: true, open: func() (*os.File, error) { return p.root.plain(guestPath, unix.O_RDONLY|unix.O_NONBLOCK) }}
+	if err == nil && st.isLink() {
+		d.link, err = readlinkAt(int(at.dir.Fd()), at.name)
+	}
+	return d, err
+}
