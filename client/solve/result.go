@@ -85,6 +85,8 @@ const (
 	ObsoletedBy     LineKind = "obsoletes"        // one replaces the other
 	SameName        LineKind = "same-name"        // two versions of one package
 	Kept            LineKind = "kept"             // an installed package would have to go
+	OtherPublisher  LineKind = "other-publisher"  // a successor from somebody else
+	Older           LineKind = "older"            // a downgrade
 	Unreadable      LineKind = "unreadable"       // a dependency that can not be understood
 )
 

@@ -39,7 +39,7 @@ const maxSpec = 1024
 
 var (
 	comparison   = regexp.MustCompile(`^([^<>=!\s]+)\s*(<=|>=|=|<|>)\s*([^<>=\s]+)$`)
-	architecture = regexp.MustCompile(`^(.+)\.(noarch|x86_64|x86_64_v[234]|i[3456]86|aarch64|armv[5-8][a-z]*|ppc64|ppc64le|s390x?|riscv64|loongarch64|mips64(?:el)?|src)$`)
+	architecture = regexp.MustCompile(`^(.+)\.(noarch|x86_64|x86_64_v[234]|i[3456]86|aarch64|armv[5-8][a-z]*|ppc64|ppc64le|s390x?|riscv64|loongarch64|mips64(?:el)?)$`)
 )
 
 // ParseSpec reads "pkg", "pkg.arch", "pkg=1.2", "pkg >= 1.2-3", a glob such as
