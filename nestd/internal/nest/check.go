@@ -3,7 +3,7 @@ package nest
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/hex"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +13,9 @@ import (
 )
 
 // FormatKey writes a nest's public key as `stork-repo nest add` takes it.
-func FormatKey(key ed25519.PublicKey) string { return "ed25519:" + hex.EncodeToString(key) }
+func FormatKey(key ed25519.PublicKey) string {
+	return "ed25519:" + base64.StdEncoding.EncodeToString(key)
+}
 
 // StoreStats says what the store holds.
 func (n *Nest) StoreStats(ctx context.Context) (*api.StoreStats, error) {

@@ -1,0 +1,128 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"stork/nestd/api"
+	"stork/nestd/internal/attach"
+	"stork/nestd/internal/nest"
+	"stork/repo"
+)
+
+func guestStatus(c *call) (any, error) {
+	return c.server.options.Nest.GuestStatus(c.in.Context(), c.guest)
+}
+
+// readFile serves a repository's static tree as the nest holds it.
+func readFile(c *call) (any, error) {
+	root, err := repo.ParseHex(c.in.PathValue("repository"))
+	if err != nil {
+		return nil, &api.Error{Code: api.BadRequest, Message: err.Error()}
+	}
+	path := c.in.PathValue("path")
+	b, err := c.server.options.Nest.Read(c.in.Context(), root, path)
+	if err != nil {
+		return nil, err
+	}
+	header := c.out.Header()
+	header.Set("Content-Type", "application/octet-stream")
+	header.Set("Content-Length", strconv.Itoa(len(b)))
+	if strings.HasPrefix(path, "data/") {
+		header.Set("Cache-Control", "immutable")
+	}
+	c.deadline(writeTimeout)
+	_, _ = c.out.Write(b) // if the guest is gone there is nobody to tell
+	return sent{}, nil
+}
+
+func query(c *call) (any, error) {
+	var request api.QueryRequest
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	return c.server.options.Nest.Query(c.in.Context(), request)
+}
+
+// prepare streams events, one document a line. The status is 200 from the
+// first event on; what goes wrong later is the last event.
+func prepare(c *call) (any, error) {
+	var request api.PrepareRequest
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	lines := json.NewEncoder(c.out)
+	flush := http.NewResponseController(c.out)
+	begun := false
+	emit := func(e api.Event) error {
+		if !begun {
+			begun = true
+			c.out.Header().Set("Content-Type", "application/x-ndjson")
+		}
+		c.deadline(writeTimeout)
+		if err := lines.Encode(e); err != nil {
+			return fmt.Errorf("cannot tell guest: %w", err)
+		}
+		return flush.Flush()
+	}
+	err := c.server.options.Nest.Prepare(c.in.Context(), c.guest, request, emit)
+	if err == nil || !begun {
+		if err == nil && !begun {
+			c.out.Header().Set("Content-Type", "application/x-ndjson")
+			c.out.WriteHeader(http.StatusOK) // nothing was asked for
+		}
+		return sent{}, err
+	}
+	wire := nest.Explain(err)
+	c.server.options.Log.Warn("prepare failed", "guest", c.guest, "err", err)
+	_ = emit(api.Event{Error: wire}) // if the guest is gone there is nobody to tell
+	return sent{}, nil
+}
+
+// withPeer runs act with the process that opened the connection.
+func (c *call) withPeer(act func(*attach.Peer) error) error {
+	conn, err := c.conn()
+	if err != nil {
+		return err
+	}
+	peer, err := attach.PeerOf(conn)
+	if err != nil {
+		return err
+	}
+	defer peer.Close()
+	return act(peer)
+}
+
+func attachLayers(c *call) (any, error) {
+	var request api.AttachRequest
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	var response *api.AttachResponse
+	err := c.withPeer(func(peer *attach.Peer) (err error) {
+		response, err = c.server.options.Nest.Attach(c.in.Context(), c.guest, peer, request)
+		return err
+	})
+	return response, err
+}
+
+func detachLayers(c *call) (any, error) {
+	var request api.DetachRequest
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	return api.Empty{}, c.withPeer(func(peer *attach.Peer) error {
+		return c.server.options.Nest.Detach(c.in.Context(), c.guest, peer, request)
+	})
+}
+
+func setReferences(c *call) (any, error) {
+	var request api.References
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	return api.Empty{}, c.server.options.Nest.References(c.in.Context(), c.guest, request)
+}
