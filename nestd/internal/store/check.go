@@ -190,16 +190,9 @@ func (s *Store) CheckObjects(ctx context.Context) (objects int, found []string) 
 
 // objects returns the paths of all objects.
 func (s *Store) objects() ([]string, error) {
-	var paths []string
-	for n := range s.shards {
-		dir := filepath.Join(s.dir, objectsName, shardName(n))
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return paths, fmt.Errorf("cannot list objects: %w", err)
-		}
-		for _, entry := range entries {
-			paths = append(paths, filepath.Join(dir, entry.Name()))
-		}
+	paths, err := s.children(objectsName)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list objects: %w", err)
 	}
 	return paths, nil
 }

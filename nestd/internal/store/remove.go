@@ -107,19 +107,16 @@ func holdsLastLink(tree string) (bool, error) {
 
 // sweep drops all objects that no tree has a link to.
 func (s *Store) sweep(ctx context.Context) error {
-	for n := range s.shards {
+	objects, err := s.objects()
+	if err != nil {
+		return err
+	}
+	for _, object := range objects {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		dir := filepath.Join(s.dir, objectsName, shardName(n))
-		entries, err := os.ReadDir(dir)
-		if err != nil {
+		if err := s.dropObject(object); err != nil {
 			return err
-		}
-		for _, entry := range entries {
-			if err := s.dropObject(filepath.Join(dir, entry.Name())); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

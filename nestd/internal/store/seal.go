@@ -176,16 +176,16 @@ func setDir(p string, mode uint32) error {
 	return nil
 }
 
-// fewSyncs is up to how many inodes are synced one by one. Beyond, one
+// defaultFewSyncs is up to how many inodes are synced one by one. Beyond, one
 // syncfs is cheaper, although it waits for everybody's dirty data.
-const fewSyncs = 128
+const defaultFewSyncs = 128
 
 // sync puts the layer on disk: content, tree, and the objects' names. Objects
 // that were there before are synced too, for the layer whose Seal made them
 // may not have come that far.
 func (j *sealing) sync(ctx context.Context) error {
 	disk := j.st.s.disk
-	if len(j.plan.units)+len(j.plan.dirs) > fewSyncs {
+	if len(j.plan.units)+len(j.plan.dirs) > j.st.s.fewSyncs {
 		return disk.SyncFS(j.st.s.dir)
 	}
 	files := make([]string, len(j.plan.units))
@@ -216,7 +216,7 @@ func syncEach(ctx context.Context, paths []string, sync func(string) error) erro
 
 // syncDirs returns the directories in which Seal changed something.
 func (j *sealing) syncDirs() []string {
-	dirs := []string{j.st.dir, j.st.treeDir()}
+	dirs := []string{j.st.dir, j.st.treeDir(), filepath.Join(j.st.s.dir, objectsName)}
 	for _, dir := range j.plan.dirs {
 		dirs = append(dirs, j.inTree(dir.path))
 	}

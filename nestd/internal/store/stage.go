@@ -106,6 +106,9 @@ func (s *Store) moveTree(name, layer string) error {
 	_, err := os.Lstat(layer)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if err := s.ensureDir(filepath.Dir(layer)); err != nil {
+			return err
+		}
 		if err := s.disk.Rename(filepath.Join(stage, treeName), layer); err != nil {
 			return err
 		}
@@ -117,7 +120,10 @@ func (s *Store) moveTree(name, layer string) error {
 			return fs.ErrExist
 		}
 	}
-	return s.disk.SyncDir(filepath.Dir(layer))
+	if err := s.disk.SyncDir(filepath.Dir(layer)); err != nil {
+		return err
+	}
+	return s.disk.SyncDir(s.LayersDir())
 }
 
 // Discard gives the stage up: files, tree, and the objects that nothing else

@@ -32,6 +32,8 @@ type Store struct {
 	log  *slog.Logger
 	lock *os.File
 
+	fewSyncs int // see defaultFewSyncs; tests lower it
+
 	// recovered is set by Recover: before, staging may hold ready layers.
 	recovered atomic.Bool
 
@@ -60,17 +62,20 @@ var ErrBusy = errors.New("another daemon has it open")
 // Open opens the store, making what is missing of its directories. Nothing
 // that an earlier run left is touched until [Store.Recover].
 func Open(ctx context.Context, o Options) (*Store, error) {
-	s := &Store{dir: filepath.Clean(o.Dir), disk: o.Disk, log: o.Log}
+	s := &Store{dir: filepath.Clean(o.Dir), disk: o.Disk, log: o.Log, fewSyncs: defaultFewSyncs}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if err := s.open(ctx); err != nil {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open store %s: %w", s.dir, err), s.Close())
 	}
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context) error {
+func (s *Store) open() error {
 	if err := s.disk.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
@@ -82,8 +87,9 @@ func (s *Store) open(ctx context.Context) error {
 			return err
 		}
 	}
+	// Guests reach layers, through mounts of their own, as any of their users.
 	for _, name := range []string{objectsName, layersName} {
-		if err := s.fanOut(ctx, filepath.Join(s.dir, name)); err != nil {
+		if err := s.disk.MkdirAll(filepath.Join(s.dir, name), 0o755); err != nil {
 			return err
 		}
 	}
@@ -105,29 +111,35 @@ func (s *Store) takeLock() error {
 	return nil
 }
 
-// fanOut makes the 256 directories below dir that no later step has to make.
-// Layers and objects are reached through mounts of their own by guests' users
-// too, so these directories can be searched, while the store's own can not.
-func (s *Store) fanOut(ctx context.Context, dir string) error {
-	if err := s.disk.MkdirAll(dir, 0o755); err != nil {
+// ensureDir makes one of the directories in objects/ or layers/. Somebody
+// else may have made it meanwhile.
+func (s *Store) ensureDir(dir string) error {
+	if err := s.disk.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	have, err := os.ReadDir(dir)
-	if err != nil || len(have) == len(s.shards) {
-		return err
-	}
-	for n := range s.shards {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := s.disk.Mkdir(filepath.Join(dir, shardName(n)), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-	}
-	return s.disk.SyncDir(dir)
+	return nil
 }
 
-func shardName(n int) string { return fmt.Sprintf("%02x", n) }
+// children returns the paths of everything in the directories in objects/ or
+// layers/.
+func (s *Store) children(name string) ([]string, error) {
+	dir := filepath.Join(s.dir, name)
+	shards, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, shard := range shards {
+		entries, err := os.ReadDir(filepath.Join(dir, shard.Name()))
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range entries {
+			paths = append(paths, filepath.Join(dir, shard.Name(), entry.Name()))
+		}
+	}
+	return paths, nil
+}
 
 // Close gives the store up. Nothing may be in progress.
 func (s *Store) Close() error {
@@ -158,18 +170,14 @@ func (s *Store) Layer(id repo.Digest) (string, bool) {
 
 // Layers returns the package IDs of all layers that are in their place.
 func (s *Store) Layers() ([]repo.Digest, error) {
-	var ids []repo.Digest
-	for n := range s.shards {
-		entries, err := os.ReadDir(filepath.Join(s.dir, layersName, shardName(n)))
-		if err != nil {
-			return nil, fmt.Errorf("cannot list layers: %w", err)
-		}
-		for _, entry := range entries {
-			id, err := repo.ParseHex(entry.Name())
-			if err != nil {
-				return nil, fmt.Errorf("cannot list layers: %s/%s is none: %w", shardName(n), entry.Name(), err)
-			}
-			ids = append(ids, id)
+	paths, err := s.children(layersName)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list layers: %w", err)
+	}
+	ids := make([]repo.Digest, len(paths))
+	for i, path := range paths {
+		if ids[i], err = repo.ParseHex(filepath.Base(path)); err != nil {
+			return nil, fmt.Errorf("cannot list layers: %s is none: %w", path, err)
 		}
 	}
 	return ids, nil

@@ -164,7 +164,14 @@ func (w *worker) publishNew(staged, object string, u *unit) error {
 	if err := w.linkAll(first, u.paths[1:]); err != nil {
 		return err
 	}
-	if err := w.j.st.s.disk.Link(first, object); err != nil {
+	err := w.j.st.s.disk.Link(first, object)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := w.j.st.s.ensureDir(filepath.Dir(object)); err != nil {
+			return err
+		}
+		err = w.j.st.s.disk.Link(first, object)
+	}
+	if err != nil {
 		return err
 	}
 	w.j.stored.Add(u.size)
