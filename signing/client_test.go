@@ -155,7 +155,7 @@ func TestDamagedLocalFiles(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	check(t, w.repository.RenewOffline(w.offline))
-	dir := t.TempDir()
+	dir := tempDir(t)
 	wantLookup(t, w.clientIn(dir, durable.Disk{}), w.source(), w.publisher, "alice/index/root", "index 1")
 	for _, damage := range [][]byte{{}, []byte("{"), []byte(`{"signed":null}`)} {
 		check(t, os.WriteFile(filepath.Join(dir, "root.json"), damage, 0o644))
@@ -177,7 +177,7 @@ func TestDamagedLocalFiles(t *testing.T) {
 func TestStateOfAnotherRepository(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	dir := t.TempDir()
+	dir := tempDir(t)
 	wantLookup(t, w.clientIn(dir, durable.Disk{}), w.source(), w.publisher, "alice/index/root", "index 1")
 	if _, err := signing.Open(signing.Options{Dir: dir, Root: repo.DigestOf(nil)}); err == nil {
 		t.Error("the trust state of another repository was accepted")
@@ -190,7 +190,7 @@ func TestNothingNewWritesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	steps := 0
-	c := w.clientIn(t.TempDir(), durable.Disk{Fault: func(durable.Step, string) (error, error) { steps++; return nil, nil }})
+	c := w.clientIn(tempDir(t), durable.Disk{Fault: func(durable.Step, string) (error, error) { steps++; return nil, nil }})
 	wantLookup(t, c, w.source(), w.publisher, "alice/index/root", "index 1")
 	if steps == 0 {
 		t.Fatal("the first refresh wrote nothing")
