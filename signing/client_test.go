@@ -202,7 +202,74 @@ func TestNothingNewWritesNothing(t *testing.T) {
 	}
 }
 
+// BenchmarkRefreshAndLookup is what a guest pays before every install: a
+// refresh that brings nothing new, and a policy and an index looked up.
 func BenchmarkRefreshAndLookup(b *testing.B) {
-	t := &testing.T{}
-	_ = t
+	w := newWorld(b)
+	c := w.client()
+	wantLookup(b, c, w.source(), w.publisher, "alice/index/root", "index 1")
+	wantLookup(b, c, w.source(), w.owner, "alice/policy/default", "policy 1")
+	ctx := context.Background()
+	for b.Loop() {
+		s, err := c.Refresh(ctx, w.source())
+		check(b, err)
+		_, err = s.Lookup(ctx, w.owner.Pin(), "alice/policy/default")
+		check(b, err)
+		_, err = s.Lookup(ctx, w.publisher.Pin(), "alice/index/root")
+		check(b, err)
+	}
+}
+
+// TestClientFaults: a client whose disk fails refuses, and afterwards is
+// either as before or further, never behind.
+func TestClientFaults(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := tempDir(t)
+	wantLookup(t, w.clientIn(dir, durable.Disk{}), w.source(), w.publisher, "alice/index/root", "index 1")
+	old := copyTree(t, w.tree)
+	check(t, w.repository.RenewOffline(w.offline))
+	w.publish(w.publisher, target("alice/index/root", "index 2"))
+	for _, after := range []bool{false, true} {
+		for k, done := 1, false; !done; k++ {
+			state := filepath.Join(tempDir(t), "state")
+			check(t, os.CopyFS(state, os.DirFS(dir)))
+			n := 0
+			disk := durable.Disk{Fault: func(durable.Step, string) (error, error) {
+				if n++; n != k {
+					return nil, nil
+				}
+				if after {
+					return nil, errUnreachable
+				}
+				return errUnreachable, nil
+			}}
+			_, err := lookup(w.clientIn(state, disk), w.source(), w.publisher.Pin(), "alice/index/root")
+			if done = n < k; done {
+				check(t, err)
+				_, err := lookup(w.clientIn(state, durable.Disk{}), old, w.publisher.Pin(), "alice/index/root")
+				wantError(t, err, signing.ErrUntrusted)
+				break
+			}
+			wantError(t, err, errUnreachable)
+			wantLookup(t, w.clientIn(state, durable.Disk{}), w.source(), w.publisher, "alice/index/root", "index 2")
+		}
+	}
+}
+
+// TestTwoProcesses: two clients of one trust state never lower what the
+// other has recorded.
+func TestTwoProcesses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := tempDir(t)
+	slow, err := w.clientIn(dir, durable.Disk{}).Refresh(context.Background(), copyTree(t, w.tree))
+	check(t, err)
+	old := copyTree(t, w.tree)
+	w.publish(w.publisher, target("alice/index/root", "index 2"))
+	wantLookup(t, w.clientIn(dir, durable.Disk{}), w.source(), w.publisher, "alice/index/root", "index 2")
+	_, err = slow.Lookup(context.Background(), w.publisher.Pin(), "alice/index/root")
+	wantError(t, err, signing.ErrUntrusted)
+	_, err = w.clientIn(dir, durable.Disk{}).Refresh(context.Background(), old)
+	wantError(t, err, signing.ErrUntrusted)
 }

@@ -21,7 +21,7 @@ import (
 // thief holds private keys that it should not, and a copy of the repository
 // in which it may write what it likes.
 type thief struct {
-	t     *testing.T
+	t     testing.TB
 	files files
 	keys  map[string]signature.Signer
 }

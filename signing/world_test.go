@@ -22,7 +22,7 @@ var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // world is a real repository in a directory with a publisher and owner alice.
 type world struct {
-	t                     *testing.T
+	t                     testing.TB
 	dir                   string
 	tree, offline, online string
 	mu                    sync.Mutex
@@ -47,7 +47,7 @@ func (w *world) advance(d time.Duration) {
 
 // newWorld makes a repository in which alice has published an index and a
 // policy.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := emptyWorld(t)
 	w.publisher, w.owner = w.identity("p-alice"), w.identity("o-alice")
@@ -57,7 +57,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func emptyWorld(t *testing.T) *world {
+func emptyWorld(t testing.TB) *world {
 	t.Helper()
 	dir := tempDir(t)
 	w := &world{
@@ -127,7 +127,7 @@ func lookup(c *signing.Client, src signing.Source, pin signing.Pin, name string)
 	return s.Lookup(context.Background(), pin, name)
 }
 
-func wantLookup(t *testing.T, c *signing.Client, src signing.Source, id *author.Identity, name, content string) {
+func wantLookup(t testing.TB, c *signing.Client, src signing.Source, id *author.Identity, name, content string) {
 	t.Helper()
 	got, err := lookup(c, src, id.Pin(), name)
 	if err != nil {
@@ -138,14 +138,14 @@ func wantLookup(t *testing.T, c *signing.Client, src signing.Source, id *author.
 	}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func wantError(t *testing.T, err, want error) {
+func wantError(t testing.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Fatalf("got error %v, want %v", err, want)
@@ -169,7 +169,7 @@ func (f files) Fetch(ctx context.Context, path string, max int64) ([]byte, error
 func (f files) clone() files { return maps.Clone(f) }
 
 // copyTree reads a tree into memory.
-func copyTree(t *testing.T, tree string) files {
+func copyTree(t testing.TB, tree string) files {
 	t.Helper()
 	out := files{}
 	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
