@@ -1,0 +1,8 @@
+package cli
+
+// guestCommands are the commands on guests.
+type guestCommands struct {
+	Add    guestAddCommand    `cmd:"" help:"Register a guest and print the directory to bind into it."`
+	Remove guestRemoveCommand `cmd:"" help:"Remove a guest and what it refers to."`
+	List   guestListCommand   `cmd:"" help:"List the guests."`
+}
