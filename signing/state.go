@@ -41,6 +41,7 @@ type trustState struct {
 // keys have signed absurdly high versions (TUF specification, 5.3.11).
 type repositoryFloors struct {
 	Root          int64            `json:"root"`
+	RootDigest    repo.Digest      `json:"root_digest"` // of root.json beside the trust state
 	Snapshot      int64            `json:"snapshot"`
 	SnapshotKeys  []string         `json:"snapshot_keys,omitempty"`
 	Timestamp     int64            `json:"timestamp"`
@@ -100,7 +101,7 @@ func (s *repositoryFloors) raise(f repositoryFloors) bool {
 	if f.Root < s.Root || !s.rotated(f) && f.Timestamp < s.Timestamp {
 		return false
 	}
-	same := f.Root == s.Root && f.Timestamp == s.Timestamp && f.Snapshot == s.Snapshot &&
+	same := f.Root == s.Root && f.RootDigest == s.RootDigest && f.Timestamp == s.Timestamp && f.Snapshot == s.Snapshot &&
 		slices.Equal(f.TimestampKeys, s.TimestampKeys) && slices.Equal(f.SnapshotKeys, s.SnapshotKeys) &&
 		maps.Equal(f.Versions, s.Versions)
 	*s = f
