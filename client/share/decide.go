@@ -23,7 +23,7 @@ func (p *planner) decideDir(guestPath string, entries []entry, below bool) error
 	switch {
 	case below:
 	case folded && p.going[it.pkg] && fold:
-		p.taken[it] = true
+		p.take(it, first.tree.by())
 		p.emitFold(guestPath, first, &Origin{p.installed[it.pkg].ID, p.mount(it).Source})
 		return nil
 	case folded:
@@ -99,6 +99,9 @@ func (p *planner) unfold(guestPath string, it item, entries []entry) error {
 	owner, m := &p.installed[it.pkg], p.mount(it)
 	by := entries[0].tree.by()
 	p.taken[it] = true
+	if p.going[it.pkg] {
+		p.take(it, by)
+	}
 	p.emit(by, Op{Kind: OpUnmount, Path: guestPath, Layer: owner.ID, Source: m.Source, Dir: true})
 	if p.going[it.pkg] {
 		return p.makeDir(guestPath, entries, false)
@@ -131,7 +134,7 @@ func (p *planner) clear(guestPath string, e entry) (bool, error) {
 	switch {
 	case missing(err):
 		for _, it := range leaving {
-			p.taken[it] = true
+			p.take(it, e.tree.by())
 		}
 		return true, nil
 	case err != nil:
@@ -154,7 +157,7 @@ func (p *planner) clear(guestPath string, e entry) (bool, error) {
 			p.conflict(guestPath, e, "the directory of "+p.nameOf(it.pkg))
 			return false, nil
 		}
-		p.taken[it] = true
+		p.take(it, e.tree.by())
 	}
 	return true, nil
 }

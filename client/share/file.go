@@ -31,7 +31,7 @@ func (p *planner) decideFile(guestPath string, entries []entry, below bool) erro
 	}
 	leaving := p.leaving(guestPath)
 	for _, it := range leaving {
-		p.taken[it] = true
+		p.take(it, first.tree.by())
 	}
 	own, ok, err := p.emitFile(guestPath, first, want, have, leaving)
 	if err != nil {
@@ -72,7 +72,7 @@ func (p *planner) joinKeeper(guestPath string, it item, entries []entry, want Fi
 		return nil
 	}
 	for _, old := range p.leaving(guestPath) {
-		p.taken[old] = true
+		p.take(old, entries[0].tree.by())
 	}
 	for _, e := range entries {
 		p.record(e, want, own)

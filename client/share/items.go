@@ -105,6 +105,15 @@ func (p *planner) allGoing(guestPath string) bool {
 	return !kept && len(p.owned[guestPath]) > 0
 }
 
+// take notes that an element replaces an item of a package that goes.
+func (p *planner) take(it item, by int) {
+	p.taken[it] = true
+	e := &p.plan.Elements[by]
+	if id := p.installed[it.pkg].ID; !slices.Contains(e.Takes, id) {
+		e.Takes = append(e.Takes, id)
+	}
+}
+
 func (p *planner) nameOf(pkg int) string {
 	id := p.installed[pkg].ID
 	if name := p.change.Names[id]; name != "" {

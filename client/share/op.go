@@ -23,12 +23,13 @@ type Plan struct {
 // applied in any order after all that add, or, for a package that is
 // replaced, right after its successor.
 type Element struct {
-	ID     repo.Digest `json:"id"`
-	Remove bool        `json:"remove,omitempty"`
-	Ops    []Op        `json:"ops,omitempty"`
-	Placed Placed      `json:"placed,omitzero"`  // what an added package has afterwards
-	Shifts []Shift     `json:"shifts,omitempty"` // what it changes of installed packages
-	Notes  []string    `json:"notes,omitempty"`  // for people: files that were kept aside
+	ID     repo.Digest   `json:"id"`
+	Remove bool          `json:"remove,omitempty"`
+	Ops    []Op          `json:"ops,omitempty"`
+	Placed Placed        `json:"placed,omitzero"`  // what an added package has afterwards
+	Shifts []Shift       `json:"shifts,omitempty"` // what it changes of installed packages
+	Takes  []repo.Digest `json:"takes,omitempty"`  // packages that go, from which it takes paths over
+	Notes  []string      `json:"notes,omitempty"`  // for people: files that were kept aside
 }
 
 // Shift is how the mounts of a package change that itself stays as it is:

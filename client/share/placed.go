@@ -67,6 +67,29 @@ type File struct {
 // Has reports whether the file carries flag.
 func (f *File) Has(flag repo.FileFlag) bool { return slices.Contains(f.Flags, flag) }
 
+// Without returns what is left of a package once a new one has taken over the
+// paths that both have. Directories are used by both.
+func (p *Placed) Without(taken *Placed) Placed {
+	paths := map[string]bool{}
+	for i := range taken.Mounts {
+		paths[taken.Mounts[i].Target] = true
+	}
+	for i := range taken.Dirs {
+		paths[taken.Dirs[i].Path] = true
+	}
+	for i := range taken.Links {
+		paths[taken.Links[i].Path] = true
+	}
+	for i := range taken.Files {
+		paths[taken.Files[i].Path] = true
+	}
+	left := *p
+	left.Mounts = slices.DeleteFunc(slices.Clone(p.Mounts), func(m Mount) bool { return paths[m.Target] })
+	left.Links = slices.DeleteFunc(slices.Clone(p.Links), func(l Link) bool { return paths[l.Path] })
+	left.Files = slices.DeleteFunc(slices.Clone(p.Files), func(f File) bool { return paths[f.Path] })
+	return left
+}
+
 // Layer is a package to be placed.
 type Layer struct {
 	ID      repo.Digest

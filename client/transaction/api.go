@@ -20,12 +20,12 @@ type Options struct {
 	Now      func() time.Time
 	Log      *slog.Logger  // nil: discarded
 	Output   io.Writer     // what scriptlets print; nil: discarded
-	Hooks    Hooks         // for the recovery of an interrupted transaction
-	Timeout  time.Duration // for one scriptlet; 0: ten minutes
+	Hooks    Hooks         // the nest, also for the recovery of an interrupted transaction
+	Timeout  time.Duration // for one scriptlet; 0: scriptlet.DefaultTimeout
 }
 
-// Hooks is what a transaction needs of the nest. Without a nest all are nil:
-// packages then bring their LayerPath and are copied.
+// Hooks is what a transaction needs of the nest. Without a nest, packages
+// bring their LayerPath and are copied, and the first three are nil.
 type Hooks struct {
 	// Attach has the layers mounted in the guest's view and says where.
 	// Layers that are attached already stay so.
@@ -54,7 +54,7 @@ const (
 // Event is one step of a transaction.
 type Event struct {
 	Step    Step
-	Package repo.NEVRA
+	Package string // name-version-release.arch
 	Phase   repo.Phase
 	Text    string
 }
@@ -63,7 +63,7 @@ type Event struct {
 type Package struct {
 	Ref       api.PackageRef
 	Record    *repo.Record
-	Object    repo.Object // names the record
+	Object    repo.Object // names the record in the index
 	Reason    Reason
 	LayerPath string // where the layer is, if there is no Hooks.Attach
 	Private   []repo.File

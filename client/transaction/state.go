@@ -3,6 +3,7 @@ package transaction
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"stork/client/share"
 	"stork/nestd/api"
@@ -76,6 +77,25 @@ func (s *State) IDs() []repo.Digest {
 		ids[i] = s.Packages[i].Ref.ID
 	}
 	return ids
+}
+
+// Owns reports whether a package has put path into the guest, itself or as
+// part of a shared directory. Symlinks are not followed.
+func (s *State) Owns(path string) bool {
+	for i := range s.Packages {
+		p := &s.Packages[i].Placed
+		for _, m := range p.Mounts {
+			if m.Target == path || m.Dir && strings.HasPrefix(path, m.Target) && path[len(m.Target)] == '/' {
+				return true
+			}
+		}
+		if slices.ContainsFunc(p.Links, func(l share.Link) bool { return l.Path == path && !l.Own }) ||
+			slices.ContainsFunc(p.Files, func(f share.File) bool { return f.Path == path && !f.Own }) ||
+			slices.ContainsFunc(p.Dirs, func(d share.Dir) bool { return d.Path == path }) {
+			return true
+		}
+	}
+	return false
 }
 
 // placed returns what every package has in the guest.

@@ -1,0 +1,7 @@
+// Package scriptlet runs the programs that packages bring for their own
+// installation and removal, in the guest, as rpm runs them: the same
+// arguments, file descriptors, directory, PATH and umask (rpm-scriptlets(7)
+// and lib/rpmscript.c).
+//
+// Use [Supported] before anything is changed, then [Runner.Run].
+package scriptlet

@@ -1,0 +1,254 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stork/client/scriptlet"
+	"stork/client/share"
+	"stork/repo"
+)
+
+// Where a guest keeps its state, below its root.
+const (
+	stateDir     = "var/lib/stork"
+	stateName    = "state.json"
+	journalName  = "journal.json"
+	progressName = "progress.json"
+	lockName     = "lock"
+	scratchName  = "scriptlets"
+)
+
+// maxState is the size in bytes that a state file or journal never exceeds.
+const maxState = 512 << 20
+
+// Guest is one guest's set of packages. It is used by one goroutine at a
+// time.
+type Guest struct {
+	options Options
+	log     *slog.Logger
+	now     func() time.Time
+	root    *share.Root
+	dir     string // the state directory
+	lock    *os.File
+	state   *State
+	runner  *scriptlet.Runner
+}
+
+// BusyError says that another stork is changing the guest.
+type BusyError struct {
+	PID int // 0 if it is not known
+}
+
+// Error implements error.
+func (e *BusyError) Error() string {
+	if e.PID == 0 {
+		return "another stork is running"
+	}
+	return fmt.Sprintf("another stork is running (pid %d)", e.PID)
+}
+
+// Open opens a guest. Unless it is read-only it takes the guest's lock, with
+// a [BusyError] at once if another has it, and finishes or undoes an
+// interrupted transaction.
+func Open(ctx context.Context, options Options) (*Guest, error) {
+	if options.Root == "" {
+		options.Root = "/"
+	}
+	g := &Guest{options: options, log: options.Log, now: options.Now, dir: filepath.Join(options.Root, stateDir)}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	if g.now == nil {
+		g.now = time.Now
+	}
+	output := options.Output
+	if output == nil {
+		output = io.Discard
+	}
+	g.runner = &scriptlet.Runner{Root: options.Root, Scratch: filepath.Join(stateDir, scratchName), Output: output, Timeout: options.Timeout}
+	if err := g.open(ctx); err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	return g, nil
+}
+
+func (g *Guest) open(ctx context.Context) error {
+	if !g.options.ReadOnly {
+		if err := g.takeLock(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if g.root, err = share.OpenRoot(g.options.Root, g.options.Disk); err != nil {
+		return err
+	}
+	if g.state, err = g.readState(); err != nil {
+		return err
+	}
+	if g.options.ReadOnly {
+		return nil
+	}
+	return g.recover(ctx)
+}
+
+// takeLock waits for nobody. The file says who has it.
+func (g *Guest) takeLock() error {
+	if err := g.options.Disk.MkdirAll(g.dir, 0o755); err != nil {
+		return fmt.Errorf("cannot make %s: %w", g.dir, err)
+	}
+	path := filepath.Join(g.dir, lockName)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("cannot lock the guest: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		busy := &BusyError{PID: readPID(f)}
+		f.Close() // read only so far
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return busy
+		}
+		return fmt.Errorf("cannot lock the guest: %w", err)
+	}
+	g.lock = f
+	// Only a message for others: nothing is lost if it does not get there.
+	pid := strconv.Itoa(os.Getpid()) + "\n"
+	if err := f.Truncate(0); err == nil {
+		if _, err := f.WriteAt([]byte(pid), 0); err != nil {
+			g.log.Debug("cannot write pid", "err", err)
+		}
+	}
+	return nil
+}
+
+func readPID(f *os.File) int {
+	buf := make([]byte, 16)
+	n, err := f.ReadAt(buf, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// Close gives the lock back.
+func (g *Guest) Close() error {
+	var failed error
+	if g.root != nil {
+		failed = g.root.Close()
+	}
+	if g.lock != nil {
+		failed = errors.Join(failed, g.lock.Close())
+	}
+	return failed
+}
+
+// State returns what is installed. The caller does not change it.
+func (g *Guest) State() *State { return g.state }
+
+// Mount brings back the mounts of all packages, and what they lie on, after
+// the guest has restarted.
+func (g *Guest) Mount(ctx context.Context) error { return g.mount(ctx, g.state) }
+
+func (g *Guest) mount(ctx context.Context, s *State) error {
+	var ids []repo.Digest
+	for i := range s.Packages {
+		if len(s.Packages[i].Placed.Mounts) > 0 {
+			ids = append(ids, s.Packages[i].Ref.ID)
+		}
+	}
+	views, err := g.attach(ctx, ids)
+	if err != nil {
+		return err
+	}
+	return share.Restore(ctx, g.root, s.placed(), views)
+}
+
+// Verify compares the guest with what was installed: with ids, only those
+// packages. Where the nest can not be asked, mounts are only checked for
+// being there.
+func (g *Guest) Verify(ctx context.Context, ids ...repo.Digest) ([]share.Problem, error) {
+	var placed []share.Placed
+	var mounted []repo.Digest
+	for i := range g.state.Packages {
+		p := &g.state.Packages[i]
+		if len(ids) > 0 && !contains(ids, p.Ref.ID) {
+			continue
+		}
+		placed = append(placed, p.Placed)
+		if len(p.Placed.Mounts) > 0 {
+			mounted = append(mounted, p.Ref.ID)
+		}
+	}
+	views, err := g.attach(ctx, mounted)
+	if err != nil {
+		g.log.Warn("cannot attach layers", "err", err)
+	}
+	return share.Check(ctx, g.root, placed, views)
+}
+
+// attach asks the nest for layers; without a nest none are known.
+func (g *Guest) attach(ctx context.Context, ids []repo.Digest) (map[repo.Digest]string, error) {
+	if len(ids) == 0 || g.options.Hooks.Attach == nil {
+		return map[repo.Digest]string{}, nil
+	}
+	views, err := g.options.Hooks.Attach(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("cannot attach layers: %w", err)
+	}
+	return views, nil
+}
+
+func (g *Guest) path(name string) string { return filepath.Join(g.dir, name) }
+
+// readState reads the state file; a guest without one has no packages.
+func (g *Guest) readState() (*State, error) {
+	b, err := readFile(g.path(stateName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &State{Format: stateFormat, Packages: []Installed{}}, nil
+	}
+	if err == nil {
+		var s *State
+		if s, err = decodeState(b); err == nil {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("cannot read %s: %w", g.path(stateName), err)
+}
+
+// readFile reads a file of the state directory, up to maxState.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxState+1))
+	if err == nil && len(b) > maxState {
+		err = fmt.Errorf("over %d bytes", maxState)
+	}
+	return b, err
+}
+
+func contains(ids []repo.Digest, id repo.Digest) bool {
+	for _, have := range ids {
+		if have == id {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,155 @@
+package transaction
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"stork/client/share"
+	"stork/repo"
+)
+
+// journalFormat is the version of the journal that this code writes and
+// reads.
+const journalFormat = 1
+
+// journal is everything that finishing or undoing a transaction takes. It is
+// durable before the guest is changed (G1).
+type journal struct {
+	Add     []Installed            `json:"add"` // in the order of the plan's elements
+	Format  int                    `json:"format"`
+	Plan    share.Plan             `json:"plan"`
+	Reasons map[repo.Digest]Reason `json:"reasons,omitempty"`
+	Serial  int64                  `json:"serial"` // of the state that it leads to
+	Steps   []step                 `json:"steps"`
+}
+
+type stepKind string
+
+const (
+	placeStep  stepKind = "place"
+	removeStep stepKind = "remove"
+	scriptStep stepKind = "script"
+)
+
+// step is one thing to do, in order.
+type step struct {
+	Kind        stepKind    `json:"kind"`
+	ID          repo.Digest `json:"id"` // whose it is
+	Name        string      `json:"name"`
+	Element     int         `json:"element,omitempty"` // place, remove: of the plan
+	Phase       repo.Phase  `json:"phase,omitempty"`
+	Interpreter []string    `json:"interpreter,omitempty"`
+	Script      string      `json:"script,omitempty"`
+	Args        []int       `json:"args,omitempty"`
+	Input       string      `json:"input,omitempty"`
+}
+
+// progress says that a transaction can not be undone any more, because
+// scriptlets may have run or files of a package that goes may be gone, and
+// how far it is: Done steps are complete, the next one may have begun.
+type progress struct {
+	Done    int           `json:"done"`
+	Failed  []repo.Digest `json:"failed,omitempty"` // packages whose further steps are skipped
+	Serial  int64         `json:"serial"`
+	Skipped []int         `json:"skipped,omitempty"` // steps among Done that were not done
+}
+
+func (g *Guest) writeJournal(j *journal) error {
+	return g.write(journalName, j)
+}
+
+func (g *Guest) writeProgress(p *progress) error {
+	return g.write(progressName, p)
+}
+
+func (g *Guest) write(name string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", g.path(name), err)
+	}
+	return g.options.Disk.WriteFile(g.path(name), append(b, '\n'), 0o644)
+}
+
+// readJournal returns nil if there is none.
+func (g *Guest) readJournal() (*journal, error) {
+	j := new(journal)
+	if found, err := g.read(journalName, j); !found || err != nil {
+		return nil, err
+	}
+	if j.Format != journalFormat {
+		return nil, fmt.Errorf("cannot read %s: unknown format %d: this program reads %d", g.path(journalName), j.Format, journalFormat)
+	}
+	if err := j.check(); err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", g.path(journalName), err)
+	}
+	return j, nil
+}
+
+// check holds a journal to what the code that carries it out relies on.
+func (j *journal) check() error {
+	if len(j.Add) > len(j.Plan.Elements) {
+		return errors.New("it adds more than it plans")
+	}
+	for i := range j.Plan.Elements {
+		e := &j.Plan.Elements[i]
+		if e.Remove != (i >= len(j.Add)) || i < len(j.Add) && e.ID != j.Add[i].Ref.ID {
+			return fmt.Errorf("element %d of its plan is out of place", i)
+		}
+		if e.Remove {
+			continue
+		}
+		if err := e.Placed.Validate(); err != nil {
+			return err
+		}
+	}
+	for i, s := range j.Steps {
+		switch s.Kind {
+		case placeStep, removeStep:
+			if s.Element < 0 || s.Element >= len(j.Plan.Elements) || j.Plan.Elements[s.Element].Remove != (s.Kind == removeStep) {
+				return fmt.Errorf("step %d names no element of its plan", i)
+			}
+		case scriptStep:
+		default:
+			return fmt.Errorf("step %d is of unknown kind %q", i, s.Kind)
+		}
+	}
+	return nil
+}
+
+// readProgress returns nil if the journal has none.
+func (g *Guest) readProgress(j *journal) (*progress, error) {
+	p := new(progress)
+	found, err := g.read(progressName, p)
+	if !found || err != nil || p.Serial != j.Serial {
+		return nil, err
+	}
+	if p.Done < 0 || p.Done > len(j.Steps) {
+		return nil, fmt.Errorf("cannot read %s: no such step", g.path(progressName))
+	}
+	return p, nil
+}
+
+func (g *Guest) read(name string, v any) (found bool, err error) {
+	b, err := readFile(g.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = repo.DecodeStrict(b, v)
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot read %s: %w", g.path(name), err)
+	}
+	return true, nil
+}
+
+// dropJournal removes progress, then journal. It need not be durable: a
+// journal beside a state that has its outcome means nothing (G3).
+func (g *Guest) dropJournal() error {
+	if err := g.options.Disk.Remove(g.path(progressName)); err != nil {
+		return err
+	}
+	return g.options.Disk.Remove(g.path(journalName))
+}

@@ -1,0 +1,371 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"stork/client/scriptlet"
+	"stork/client/share"
+	"stork/repo"
+)
+
+// Run carries out a change. Until the first scriptlet runs, or the first file
+// of a package that goes is removed, every error leaves the guest as it was.
+// After that a package that fails is left as it was (Outcome.Failed) and the
+// others are carried on with, as rpm does.
+//
+// Errors: [share.ConflictError] where paths are in the way;
+// [scriptlet.FailedError] in Outcome.Failed.
+func (g *Guest) Run(ctx context.Context, change Change) (*Outcome, error) {
+	if g.lock == nil {
+		return nil, errors.New("cannot change the guest: it was opened for reading only")
+	}
+	w, err := g.newWork(change)
+	if err != nil {
+		return nil, err
+	}
+	outcome := &Outcome{}
+	if w.empty() {
+		return outcome, g.setReasons(w.reasons)
+	}
+	for !w.empty() {
+		w, err = g.attempt(ctx, w, outcome)
+		if err != nil && len(outcome.Installed)+len(outcome.Removed) == 0 {
+			return nil, err
+		}
+		if err != nil {
+			// Part of the change is committed: the rest has failed.
+			g.failAll(w, err, outcome)
+			break
+		}
+	}
+	g.released(ctx, change, outcome)
+	return outcome, nil
+}
+
+// setReasons changes why packages are installed, and nothing else.
+func (g *Guest) setReasons(reasons map[repo.Digest]Reason) error {
+	if len(reasons) == 0 {
+		return nil
+	}
+	next := g.state.clone()
+	next.Serial++
+	next.setReasons(reasons)
+	if err := g.write(stateName, next); err != nil {
+		return fmt.Errorf("cannot write the guest's state: %w", err)
+	}
+	g.state = next
+	return nil
+}
+
+func (s *State) setReasons(reasons map[repo.Digest]Reason) {
+	for i := range s.Packages {
+		if r := reasons[s.Packages[i].Ref.ID]; r != "" {
+			s.Packages[i].Reason = r
+		}
+	}
+}
+
+func (g *Guest) failAll(w *work, err error, outcome *Outcome) {
+	for i := range w.install {
+		outcome.Failed = append(outcome.Failed, Failure{w.install[i].Record.NEVRA(), err})
+	}
+	for _, old := range w.remove {
+		outcome.Failed = append(outcome.Failed, Failure{old.NEVRA(), err})
+	}
+}
+
+// released tells the nest what is no longer needed. The state is durable
+// (G4); a nest that is down learns it with the next transaction.
+func (g *Guest) released(ctx context.Context, change Change, outcome *Outcome) {
+	hooks, ids := g.options.Hooks, g.state.IDs()
+	if hooks.References != nil {
+		if err := hooks.References(ctx, ids); err != nil {
+			outcome.Warnings = append(outcome.Warnings, fmt.Sprintf("the nest does not know yet what is installed: %v", err))
+			return
+		}
+	}
+	var gone []repo.Digest
+	for _, list := range change.Replaces {
+		gone = append(gone, list...)
+	}
+	gone = append(gone, change.Remove...)
+	for i := range change.Install {
+		gone = append(gone, change.Install[i].Ref.ID)
+	}
+	gone = slices.DeleteFunc(gone, func(id repo.Digest) bool { return contains(ids, id) })
+	if hooks.Detach != nil && len(gone) > 0 {
+		if err := hooks.Detach(ctx, gone); err != nil {
+			g.log.Warn("cannot detach layers", "err", err)
+		}
+	}
+}
+
+// attempt plans what is left and carries it out until it is done or a package
+// fails. It returns what is left then.
+func (g *Guest) attempt(ctx context.Context, w *work, outcome *Outcome) (*work, error) {
+	if err := ctx.Err(); err != nil {
+		return w, err
+	}
+	views, err := g.views(ctx, w)
+	if err != nil {
+		return w, err
+	}
+	r, err := g.plan(ctx, w, views)
+	if err != nil {
+		g.giveBack(ctx, w)
+		return w, err
+	}
+	r.outcome = outcome
+	if err := g.writeJournal(&r.journal); err != nil {
+		// The journal may be there all the same: it undoes nothing.
+		err = errors.Join(err, g.dropJournal())
+		g.giveBack(ctx, w)
+		return w, fmt.Errorf("cannot begin: %w", err)
+	}
+	if err := r.execute(ctx); err != nil {
+		err = errors.Join(err, r.undo(context.WithoutCancel(ctx)))
+		g.giveBack(ctx, w)
+		return w, err
+	}
+	if err := r.commit(ctx); err != nil {
+		return w, err
+	}
+	return r.rest(w), nil
+}
+
+// views has the layers of what comes attached, once the nest knows that they
+// are in use (G4).
+func (g *Guest) views(ctx context.Context, w *work) (map[repo.Digest]string, error) {
+	views := map[repo.Digest]string{}
+	var ids []repo.Digest
+	for i := range w.install {
+		p := &w.install[i]
+		if p.LayerPath != "" {
+			views[p.Ref.ID] = p.LayerPath
+		} else {
+			ids = append(ids, p.Ref.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return views, nil
+	}
+	if g.options.Hooks.References != nil {
+		if err := g.options.Hooks.References(ctx, w.refs(g.state)); err != nil {
+			return nil, fmt.Errorf("cannot tell the nest what is to be installed: %w", err)
+		}
+	}
+	attached, err := g.attach(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for id, view := range attached {
+		views[id] = view
+	}
+	return views, nil
+}
+
+// giveBack tells the nest that nothing came of it.
+func (g *Guest) giveBack(ctx context.Context, w *work) {
+	ctx = context.WithoutCancel(ctx)
+	hooks := g.options.Hooks
+	var ids []repo.Digest
+	for i := range w.install {
+		if p := &w.install[i]; p.LayerPath == "" && g.state.Find(p.Ref.ID) == nil {
+			ids = append(ids, p.Ref.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	if hooks.Detach != nil {
+		if err := hooks.Detach(ctx, ids); err != nil {
+			g.log.Warn("cannot detach layers", "err", err)
+		}
+	}
+	if hooks.References != nil {
+		if err := hooks.References(ctx, g.state.IDs()); err != nil {
+			g.log.Warn("cannot send references", "err", err)
+		}
+	}
+}
+
+// run is one journal being carried out, by Run or by recovery.
+type run struct {
+	g        *Guest
+	journal  journal
+	base     *State
+	views    map[repo.Digest]string
+	progress progress
+	begun    bool // the progress file exists: nothing is undone any more
+	outcome  *Outcome
+	failed   bool // a package has failed: what is left is planned again
+}
+
+func (g *Guest) plan(ctx context.Context, w *work, views map[repo.Digest]string) (*run, error) {
+	g.tell(Event{Step: StepPlan})
+	serial := g.state.Serial + 1
+	plan, err := share.MakePlan(ctx, g.root, g.state.placed(), w.change(g.state, views, strconv.FormatInt(serial, 10)))
+	if err != nil {
+		return nil, err
+	}
+	r := &run{g: g, base: g.state, views: views, progress: progress{Serial: serial},
+		journal: journal{Format: journalFormat, Serial: serial, Plan: *plan, Steps: g.order(w), Reasons: w.reasons, Add: []Installed{}}}
+	for i := range w.install {
+		r.journal.Add = append(r.journal.Add, g.entry(&w.install[i], plan.Elements[i].Placed))
+	}
+	for i := range r.journal.Steps {
+		s := &r.journal.Steps[i]
+		if s.Kind == removeStep {
+			s.Element = slices.IndexFunc(plan.Elements, func(e share.Element) bool { return e.Remove && e.ID == s.ID })
+		}
+	}
+	return r, r.attachMore(ctx, plan.Needs())
+}
+
+// attachMore has the layers attached that are not yet, such as that of an
+// installed package whose directory is taken apart.
+func (r *run) attachMore(ctx context.Context, ids []repo.Digest) error {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id repo.Digest) bool { return r.views[id] != "" })
+	more, err := r.g.attach(ctx, ids)
+	for id, view := range more {
+		r.views[id] = view
+	}
+	return err
+}
+
+// execute does the steps that are left. An error means that all is to be
+// undone; once the transaction has begun there is none.
+func (r *run) execute(ctx context.Context) error {
+	for r.progress.Done < len(r.journal.Steps) && !r.failed {
+		n := r.progress.Done
+		s := &r.journal.Steps[n]
+		if slices.Contains(r.progress.Failed, s.ID) {
+			r.progress.Skipped = append(r.progress.Skipped, n)
+			r.progress.Done++
+			continue
+		}
+		if err := r.begin(s); err != nil {
+			return err
+		}
+		if err := r.step(ctx, s); err != nil {
+			return err
+		}
+		r.progress.Done++
+	}
+	return nil
+}
+
+// begin makes durable how far the transaction is, before a scriptlet runs or
+// something is removed.
+func (r *run) begin(s *step) error {
+	if s.Kind == placeStep || s.Kind == removeStep && r.begun {
+		return nil
+	}
+	if err := r.g.writeProgress(&r.progress); err != nil {
+		if !r.begun {
+			// Whether it is durable is not known: it must not be.
+			return errors.Join(err, r.g.dropProgress())
+		}
+		r.warn("cannot write how far the transaction is: %v", err)
+	}
+	r.begun = true
+	return nil
+}
+
+// step does one step. It returns an error only while all can be undone.
+func (r *run) step(ctx context.Context, s *step) error {
+	r.g.tell(s.event())
+	switch s.Kind {
+	case placeStep, removeStep:
+		if r.begun {
+			ctx = context.WithoutCancel(ctx)
+		}
+		warnings, err := r.journal.Plan.Apply(ctx, r.g.root, s.Element, r.views)
+		for _, text := range warnings {
+			r.warn("%s", text)
+		}
+		if err != nil && !r.begun {
+			return err
+		}
+		if err != nil {
+			r.placingFailed(ctx, s, err)
+		}
+	case scriptStep:
+		err := r.g.runScript(ctx, s)
+		switch {
+		case err == nil:
+		case decides(s.Phase):
+			r.fail(s, err)
+		default:
+			r.warn("%v", err)
+		}
+	}
+	return nil
+}
+
+// placingFailed leaves a package as it was.
+func (r *run) placingFailed(ctx context.Context, s *step, err error) {
+	if s.Kind == placeStep {
+		err = errors.Join(err, r.undoElement(ctx, s.Element))
+	}
+	r.fail(s, err)
+}
+
+// fail skips the package's further steps. If it was to come, what is left is
+// planned again without it; if it was to go, it stays.
+func (r *run) fail(s *step, err error) {
+	r.progress.Failed = append(r.progress.Failed, s.ID)
+	r.progress.Skipped = append(r.progress.Skipped, r.progress.Done)
+	r.outcome.Failed = append(r.outcome.Failed, Failure{r.nevra(s.ID), err})
+	coming := slices.ContainsFunc(r.journal.Add, func(p Installed) bool { return p.Ref.ID == s.ID })
+	r.failed = coming && (s.Kind == placeStep || !goes(s.Phase) && s.Kind == scriptStep)
+}
+
+func (r *run) nevra(id repo.Digest) repo.NEVRA {
+	for i := range r.journal.Add {
+		if r.journal.Add[i].Ref.ID == id {
+			return r.journal.Add[i].NEVRA()
+		}
+	}
+	if old := r.base.Find(id); old != nil {
+		return old.NEVRA()
+	}
+	return repo.NEVRA{}
+}
+
+func (r *run) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	r.outcome.Warnings = append(r.outcome.Warnings, text)
+	r.g.tell(Event{Step: StepWarning, Text: text})
+}
+
+func (g *Guest) tell(e Event) {
+	if g.options.Hooks.Progress != nil {
+		g.options.Hooks.Progress(e)
+	}
+}
+
+func (s *step) event() Event {
+	e := Event{Package: s.Name, Phase: s.Phase}
+	switch s.Kind {
+	case placeStep:
+		e.Step = StepPlace
+	case removeStep:
+		e.Step = StepRemove
+	case scriptStep:
+		e.Step = StepScriptlet
+	}
+	return e
+}
+
+func (g *Guest) runScript(ctx context.Context, s *step) error {
+	if err := g.options.Disk.MkdirAll(g.path(scratchName), 0o700); err != nil {
+		return err
+	}
+	return g.runner.Run(ctx, scriptlet.Call{Package: s.Name, Phase: s.Phase, Interpreter: s.Interpreter,
+		Script: s.Script, Args: s.Args, Input: s.Input})
+}
