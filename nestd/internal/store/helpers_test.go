@@ -74,11 +74,16 @@ func open(t testing.TB, dir string, fault durable.Fault) *Store {
 	return s
 }
 
-// opened returns a store in a fresh directory, ready for work.
+// opened returns a store in a fresh directory in memory, ready for work.
 func opened(t testing.TB) *Store {
 	t.Helper()
+	return openedIn(t, fastDir(t))
+}
+
+func openedIn(t testing.TB, dir string) *Store {
+	t.Helper()
 	needRoot(t)
-	s := open(t, filepath.Join(t.TempDir(), "store"), nil)
+	s := open(t, filepath.Join(dir, "store"), nil)
 	recovered(t, s, nil)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
@@ -99,8 +104,10 @@ func recovered(t testing.TB, s *Store, ready map[repo.Digest]string) {
 	}
 }
 
-// fastDir returns a directory in memory, if there is one, for tests that sync
-// thousands of times and do not pull the plug.
+// fastDir returns a directory in memory, if there is one. These tests sync
+// thousands of times without ever pulling the plug, and delete thousands of
+// files, after which ext4 makes new ones slowly for minutes: it does not like
+// to use an inode again that was just freed.
 func fastDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "stork-store-*")

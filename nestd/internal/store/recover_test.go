@@ -74,7 +74,7 @@ func TestRecover(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			dir, other := t.TempDir(), small(t, "other", 2)
+			dir, other := fastDir(t), small(t, "other", 2)
 			s := open(t, dir, nil)
 			recovered(t, s, nil)
 			install(t, s, other)

@@ -15,7 +15,7 @@ import (
 
 func TestSealAndPlace(t *testing.T) {
 	t.Parallel()
-	s, p := opened(t), sample(t)
+	s, p := openedIn(t, t.TempDir()), sample(t)
 	var ticks int
 	st, err := s.Stage(os.Geteuid(), os.Getegid())
 	if err != nil {
@@ -175,7 +175,7 @@ func TestOneDaemon(t *testing.T) {
 func TestStageNeedsRecover(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	s := open(t, t.TempDir(), nil)
+	s := open(t, fastDir(t), nil)
 	defer s.Close()
 	if _, err := s.Stage(0, 0); !errors.Is(err, errNotRecovered) {
 		t.Errorf("stage: %v, want %v", err, errNotRecovered)
@@ -213,7 +213,7 @@ func TestManyLinks(t *testing.T) {
 		full = full[1:]
 		return before, nil
 	}
-	s := open(t, t.TempDir(), most)
+	s := open(t, fastDir(t), most)
 	defer s.Close()
 	recovered(t, s, nil)
 	packs := []*pack{}
@@ -248,7 +248,7 @@ func TestManyRealLinks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes 65 000 links")
 	}
-	s := opened(t)
+	s := openedIn(t, t.TempDir())
 	files := []repo.File{{Path: "/opt/00000", Mode: 0o644}}
 	for i := 1; i < 64990; i++ {
 		files = append(files, repo.File{Path: fmt.Sprintf("/opt/%05d", i), Mode: 0o644, LinkTo: "/opt/00000"})
