@@ -150,9 +150,6 @@ func initDir(o *InitOptions) (err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if err := emptyOrAbsent(o.Offline); err != nil {
-		return err
-	}
 	if err := emptyOrAbsent(o.Dir); err != nil {
 		return err
 	}

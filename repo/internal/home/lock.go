@@ -39,3 +39,23 @@ func (h *Home) Lock(ctx context.Context) (unlock func(), err error) {
 		}
 	}
 }
+
+// ErrServed says that another process serves the repository.
+var ErrServed = errors.New("another process serves this repository")
+
+// ClaimUploads makes this process the only one that takes uploads, until
+// release, or until it ends. The error wraps ErrServed if another is.
+func (h *Home) ClaimUploads() (release func(), err error) {
+	dir, err := os.Open(h.Uploads())
+	if err != nil {
+		return nil, fmt.Errorf("cannot claim uploads: %w", err)
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		dir.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrServed
+		}
+		return nil, fmt.Errorf("cannot claim uploads of %s: %w", h.dir, err)
+	}
+	return func() { dir.Close() }, nil
+}

@@ -1,0 +1,114 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"stork/repo"
+	"stork/repo/api"
+	"stork/repo/index"
+	"stork/repo/rpmfile"
+)
+
+// rebuildAll makes the record of every added package again from its blob, a
+// few at a time, and notes what has to be served for them. The first that
+// differs ends it.
+func (v *verification) rebuildAll(ctx context.Context, added []index.Entry, out *verified) error {
+	out.documents = make([]repo.Digest, 0, 2*len(added))
+	out.blobs = make([]repo.Digest, 0, len(added))
+	var mu sync.Mutex // guards out
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(v.workers)
+	for i := range added {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			record, err := v.rebuild(ctx, &added[i])
+			if err != nil {
+				return fmt.Errorf("%s: %w", added[i].NEVRA(), err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out.documents = append(out.documents, added[i].Record.Digest, record.FileList.Digest)
+			out.blobs = append(out.blobs, record.Blob.Digest)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// rebuild checks one package: the record that the index names must be here
+// and be the one that its blob makes, and the entry must be the record's.
+func (v *verification) rebuild(ctx context.Context, e *index.Entry) (*repo.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b, err := v.src.Document(ctx, e.Record)
+	if err != nil {
+		return nil, fmt.Errorf("record: %w", err)
+	}
+	given, err := repo.DecodeRecord(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMismatch, err)
+	}
+	record, err := v.parse(given)
+	if err != nil {
+		return nil, err
+	}
+	again, _, err := record.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, b) {
+		return nil, mismatch("its record is not the one that its blob makes")
+	}
+	if _, err := v.src.locate("file list", api.Data, record.FileList.Digest); err != nil {
+		return nil, err
+	}
+	return record, sameEntry(e, index.EntryOf(record, e.Record))
+}
+
+// parse reads a package's blob. Whatever a hostile package does to the
+// parser costs this upload and no more.
+func (v *verification) parse(given *repo.Record) (record *repo.Record, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = mismatch("its blob can not be read: %v", p)
+		}
+	}()
+	path, err := v.src.locate("blob", api.Blob, given.Blob.Digest)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read blob: %w", err)
+	}
+	defer f.Close()
+	record, _, err = rpmfile.Build(f)
+	return record, err
+}
+
+func sameEntry(given *index.Entry, built index.Entry) error {
+	a, err := repo.EncodeCanonical(given)
+	if err != nil {
+		return err
+	}
+	b, err := repo.EncodeCanonical(built)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(a, b) {
+		return mismatch("its index entry is not the one that its record makes")
+	}
+	return nil
+}
