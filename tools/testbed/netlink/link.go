@@ -14,6 +14,7 @@ const (
 	vethInfoPeer = 1
 	tcaTbfParms  = 1
 	tcaTbfBurst  = 6
+	tcRoot       = 0xFFFFFFFF
 )
 
 // linkMessage starts a message about an interface; 0 is a new one.
@@ -111,10 +112,10 @@ func (c *Conn) Limit(name string, bytesPerSecond uint32) error {
 	}
 	const burst = 256 << 10
 	m := &message{kind: unix.RTM_NEWQDISC, flags: unix.NLM_F_CREATE | unix.NLM_F_REPLACE}
-	head := make([]byte, 20)                                 // struct tcmsg
-	binary.NativeEndian.PutUint32(head[4:], uint32(index))   // interface
-	binary.NativeEndian.PutUint32(head[8:], 1<<16)           // handle 1:
-	binary.NativeEndian.PutUint32(head[12:], unix.TC_H_ROOT) // parent
+	head := make([]byte, 20)                               // struct tcmsg
+	binary.NativeEndian.PutUint32(head[4:], uint32(index)) // interface
+	binary.NativeEndian.PutUint32(head[8:], 1<<16)         // handle 1:
+	binary.NativeEndian.PutUint32(head[12:], tcRoot)       // parent
 	m.raw(head)
 	m.attrString(unix.TCA_KIND, "tbf")
 	m.nest(unix.TCA_OPTIONS, func() {
