@@ -59,26 +59,30 @@ type packageFile struct {
 }
 
 // openLocal locks and reads a role's folder.
-func openLocal(disk durable.Disk, dir string, role repo.Role) (l *local, err error) {
+func openLocal(disk durable.Disk, dir string, role repo.Role) (*local, error) {
 	if err := disk.MkdirAll(filepath.Join(dir, docsName), 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make %s: %w", dir, err)
 	}
-	l = &local{dir: dir, disk: disk, role: role}
-	if l.lock, err = lockDir(dir); err != nil {
+	lock, err := lockDir(dir)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
-	if l.docs, err = openPacks(filepath.Join(dir, docsName)); err != nil {
+	l := &local{dir: dir, disk: disk, role: role, lock: lock}
+	if err := l.read(); err != nil {
+		l.close()
 		return nil, err
+	}
+	return l, nil
+}
+
+func (l *local) read() error {
+	if err := l.reopen(); err != nil {
+		return err
 	}
 	if err := l.readSigned(); err != nil {
-		return nil, err
+		return err
 	}
-	return l, l.readPending()
+	return l.readPending()
 }
 
 // lockDir keeps other processes out. The lock ends with the process.

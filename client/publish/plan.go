@@ -47,7 +47,7 @@ func (plan *Plan) Close() {
 // A package whose name, version and architecture are published is skipped if
 // its content is the same, and refused otherwise. Errors that a person can do
 // something about are [*api.Error] with a hint.
-func (p *Publisher) Plan(ctx context.Context, files []string, progress func(Progress)) (plan *Plan, err error) {
+func (p *Publisher) Plan(ctx context.Context, files []string, progress func(Progress)) (*Plan, error) {
 	paths, err := Expand(files)
 	if err != nil {
 		return nil, err
@@ -56,26 +56,27 @@ func (p *Publisher) Plan(ctx context.Context, files []string, progress func(Prog
 	if err != nil {
 		return nil, err
 	}
-	plan = &Plan{local: l}
-	defer func() {
-		if err != nil {
-			plan.Close()
-		}
-	}()
-	if plan.spool, err = newSpool(l.dir); err != nil {
-		return nil, err
-	}
-	if err := p.settle(ctx, l, plan.spool, progress); err != nil {
-		return nil, err
-	}
-	plan.From, plan.Version = l.version(), l.version()+1
-	if plan.packages, err = readPackages(ctx, plan.spool, paths, progress); err != nil {
-		return nil, err
-	}
-	if err := p.extend(ctx, plan); err != nil {
+	plan := &Plan{local: l}
+	if err := p.prepare(ctx, plan, paths, progress); err != nil {
+		plan.Close()
 		return nil, err
 	}
 	return plan, nil
+}
+
+func (p *Publisher) prepare(ctx context.Context, plan *Plan, paths []string, progress func(Progress)) (err error) {
+	l := plan.local
+	if plan.spool, err = newSpool(l.dir); err != nil {
+		return err
+	}
+	if err := p.settle(ctx, l, plan.spool, progress); err != nil {
+		return err
+	}
+	plan.From, plan.Version = l.version(), l.version()+1
+	if plan.packages, err = readPackages(ctx, plan.spool, paths, progress); err != nil {
+		return err
+	}
+	return p.extend(ctx, plan)
 }
 
 func (p *Publisher) openLocal(role repo.Role) (*local, error) {

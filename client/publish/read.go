@@ -88,10 +88,10 @@ func (m *meter) add(n int64) {
 func readPackages(ctx context.Context, s *spool, paths []string, progress func(Progress)) ([]*readPackage, error) {
 	all := make([]*readPackage, len(paths))
 	m := newMeter(progress, Reading, int64(len(paths)))
-	group, ctx := errgroup.WithContext(ctx)
+	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, path := range paths {
-		if ctx.Err() != nil {
+		if groupCtx.Err() != nil {
 			break
 		}
 		group.Go(func() (err error) {

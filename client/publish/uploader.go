@@ -3,6 +3,7 @@ package publish
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -39,7 +40,9 @@ type item struct {
 // itemsOf lists what the pending version may have to bring, each object once.
 func itemsOf(l *local, packages []*readPackage) map[repo.Digest]item {
 	items := make(map[repo.Digest]item, 3*len(packages))
-	add := func(object repo.Object, kind upload.Kind, from content) { items[object.Digest] = item{object, kind, from} }
+	add := func(object repo.Object, kind upload.Kind, from content) {
+		items[object.Digest] = item{object, kind, from}
+	}
 	for _, read := range packages {
 		add(read.blob, upload.Blob, fileContent(read.path))
 		add(read.entry.Record, upload.Data, read.record)
@@ -132,7 +135,7 @@ func (u *uploader) send(ctx context.Context, session string, batch []item, m *me
 	go func() {
 		defer close(done)
 		err := writeTar(w, batch, m)
-		if err != nil && err != io.ErrClosedPipe {
+		if err != nil && !errors.Is(err, io.ErrClosedPipe) {
 			local.Store(&err)
 		}
 		w.CloseWithError(err)
