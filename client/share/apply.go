@@ -73,7 +73,7 @@ func (a *applier) run(ops []Op) error {
 			return err
 		}
 		n := i
-		for n < len(ops) && ops[n].Kind == OpPut {
+		for n < len(ops) && ops[n].Kind == OpPut && !ops[n].simple() {
 			n++
 		}
 		if n > i {
@@ -99,8 +99,12 @@ func (a *applier) do(op *Op) error {
 		return a.mount(op)
 	case OpUnmount:
 		return a.unmount(op)
+	case OpPut:
+		return a.link(op)
 	case OpTake:
 		return a.take(op.Path)
+	case OpDrop:
+		return a.drop(op.Path)
 	case OpRmdir:
 		return a.rmdir(op.Path)
 	}
@@ -227,7 +231,7 @@ func (r *Root) dropPlaceholder(at place, guestPath string) error {
 	if err == nil {
 		err = r.disk.Remove(at.path())
 	}
-	if errors.Is(err, unix.ENOTEMPTY) {
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EROFS) {
 		return nil
 	}
 	return wrap(err, "cannot remove %s", guestPath)
@@ -251,8 +255,8 @@ func (a *applier) rmdir(guestPath string) error {
 			err = a.root.disk.Remove(at.path())
 		}
 	}
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EBUSY) {
-		return nil // it holds what is not stork's, or is mounted on
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EROFS) {
+		return nil // it holds what is not stork's, is mounted on, or is part of a layer
 	}
 	return wrap(err, "cannot remove directory %s", guestPath)
 }

@@ -58,14 +58,15 @@ func (s *Shift) Apply(placed Placed) Placed {
 // OpKind is one kind of change to a guest.
 type OpKind string
 
-// The kinds. Every one can be repeated, and every one but OpRmdir can be
-// undone.
+// The kinds. Every one can be repeated, and all but OpDrop and OpRmdir, which
+// only packages that go have, can be undone.
 const (
 	OpMkdir   OpKind = "mkdir"
 	OpMount   OpKind = "mount"   // Layer/Source on Path
 	OpUnmount OpKind = "unmount" // Layer/Source from Path
 	OpPut     OpKind = "put"     // a file, symlink, fifo or node at Path
-	OpTake    OpKind = "take"    // Path goes
+	OpTake    OpKind = "take"    // Path goes, and is kept until the transaction is committed
+	OpDrop    OpKind = "drop"    // Path goes
 	OpRmdir   OpKind = "rmdir"   // if it is empty
 )
 

@@ -52,6 +52,25 @@ func (op *Op) restorable() bool {
 	return op.File != nil && op.File.Type == repo.Symlink && len(op.File.Flags) == 0
 }
 
+// simple reports whether the file is a symlink where nothing was: it needs no
+// second name and no sync.
+func (op *Op) simple() bool { return op.Fresh && op.restorable() }
+
+// link makes a simple symlink.
+func (a *applier) link(op *Op) error {
+	at, err := a.dirs.at(op.Path)
+	if err == nil {
+		err = a.root.disk.Symlink(op.File.Link, at.path())
+	}
+	if errors.Is(err, unix.EEXIST) {
+		if st, statErr := at.stat(); statErr == nil && a.looksOurs(at, st, op) {
+			return nil // made before a crash
+		}
+		err = errors.New("something has appeared there")
+	}
+	return wrap(err, "cannot make symlink %s", op.Path)
+}
+
 // prepare writes the new file and keeps the old one.
 func (a *applier) prepare(op *Op) error {
 	at, err := a.dirs.at(op.Path)
@@ -280,6 +299,26 @@ func (a *applier) take(guestPath string) error {
 	if err == nil {
 		a.touched(guestPath)
 		err = a.root.disk.Rename(at.path(), at.sibling(a.plan.tempName(guestPath, oldSuffix)).path())
+	}
+	return wrap(err, "cannot remove %s", guestPath)
+}
+
+// drop removes the file at guestPath for good.
+func (a *applier) drop(guestPath string) error {
+	at, err := a.dirs.at(guestPath)
+	if missing(err) {
+		return nil
+	}
+	if err == nil {
+		var st info
+		st, err = at.stat()
+		if missing(err) || err == nil && st.isDir() {
+			return nil
+		}
+	}
+	if err == nil {
+		a.touched(guestPath)
+		err = a.root.disk.Remove(at.path())
 	}
 	return wrap(err, "cannot remove %s", guestPath)
 }

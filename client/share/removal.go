@@ -75,7 +75,7 @@ func (p *planner) removal(pkg, element int) error {
 	for i := range placed.Links {
 		it := item{pkg, linkItem, i}
 		if l := p.link(it); !p.taken[it] && !l.Own && !p.shared(it, l.Path) {
-			p.emit(element, Op{Kind: OpTake, Path: l.Path, File: &File{Path: l.Path, Type: repo.Symlink, Link: l.Target}})
+			p.emit(element, Op{Kind: OpDrop, Path: l.Path})
 		}
 	}
 	for i := range placed.Files {
@@ -174,7 +174,7 @@ func (p *planner) dropFile(it item, element int) error {
 			el.Notes = append(el.Notes, fmt.Sprintf("%s was changed in the guest: it is kept as %s", f.Path, aside))
 		}
 	}
-	p.emit(element, Op{Kind: OpTake, Path: f.Path})
+	p.emit(element, Op{Kind: OpDrop, Path: f.Path})
 	return nil
 }
 

@@ -157,7 +157,11 @@ func (a *applier) undoFile(op *Op) error {
 		return wrap(err, "cannot put back %s", op.Path)
 	}
 	disk, old := a.root.disk, at.sibling(a.plan.tempName(op.Path, oldSuffix))
-	if err := disk.Remove(at.sibling(a.plan.tempName(op.Path, newSuffix)).path()); err != nil {
+	err = disk.Remove(at.sibling(a.plan.tempName(op.Path, newSuffix)).path())
+	if errors.Is(err, unix.EROFS) {
+		return nil // the directory is still part of a layer: it was not reached
+	}
+	if err != nil {
 		return wrap(err, "cannot put back %s", op.Path)
 	}
 	a.touched(op.Path)
