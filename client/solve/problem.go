@@ -308,6 +308,9 @@ func (s *solver) systemVersions(text string) string {
 }
 
 func (s *solver) sameName(a, b lit) Line {
+	if comparePackages(s.pkgs[a], s.pkgs[b]) < 0 {
+		a, b = b, a // the older first
+	}
 	pa, pb := s.pkgs[a].String(), s.pkgs[b].String()
 	return Line{Kind: SameName, Package: pa, Others: []string{pb}, Text: "cannot install both " + pa + " and " + pb}
 }

@@ -90,7 +90,7 @@ func product(left, right []clause) []clause {
 	for _, l := range left {
 		for _, r := range right {
 			if c, trivial := l.or(r); !trivial {
-				out = append(out, c)
+				out = addStrongest(out, c)
 			}
 			if len(out) > maxClauses {
 				return out
@@ -98,6 +98,18 @@ func product(left, right []clause) []clause {
 		}
 	}
 	return out
+}
+
+// addStrongest adds c, unless a clause of the list says as much already, and
+// drops those that c says more than.
+func addStrongest(list []clause, c clause) []clause {
+	within := func(a, b clause) bool {
+		return !slices.ContainsFunc(a.lits, func(l lit) bool { return !slices.Contains(b.lits, l) })
+	}
+	if slices.ContainsFunc(list, func(o clause) bool { return within(o, c) }) {
+		return list
+	}
+	return append(slices.DeleteFunc(list, func(o clause) bool { return within(c, o) }), c)
 }
 
 // or merges two clauses; those of o are later alternatives. It reports

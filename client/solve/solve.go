@@ -153,7 +153,7 @@ func (u *universe) askFor(j Job) {
 	case j.Action == Install:
 		u.demand(j.Spec.Capability)
 	default:
-		for _, q := range u.matchInstalled(j.Spec) {
+		for _, q := range u.matchInstalled(j.Spec.of(j.Action)) {
 			switch j.Action {
 			case Remove:
 				u.goes(q)
@@ -167,8 +167,17 @@ func (u *universe) askFor(j Job) {
 	}
 }
 
+// of returns the spec for installed packages: a version in an upgrade's spec
+// is that of the successor.
+func (s Spec) of(action Action) Spec {
+	if action == Upgrade {
+		s.Op, s.EVR = repo.Any, repo.EVR{}
+	}
+	return s
+}
+
 // matchInstalled returns the installed packages that a spec names; the zero
-// spec names all. A version in an upgrade's spec is that of the successor.
+// spec names all.
 func (u *universe) matchInstalled(s Spec) []lit {
 	var out []lit
 	for v := firstVar; int(v) < len(u.pkgs); v++ {
@@ -184,12 +193,8 @@ func (u *universe) fillCandidates(jobs []job) {
 	for i := range jobs {
 		j := &jobs[i]
 		spec := j.Spec
-		switch j.Action {
-		case Upgrade:
-			spec.Op = repo.Any
-			fallthrough
-		case Remove, Reinstall:
-			j.candidates = u.matchInstalled(spec)
+		if j.Action != Install {
+			j.candidates = u.matchInstalled(spec.of(j.Action))
 			continue
 		}
 		j.candidates = j.candidates[:0]
