@@ -59,7 +59,13 @@ func (t *Testbed) run(ctx context.Context, name string, e *box.Exec, c Command, 
 	}
 	s := &streams{}
 	defer func() { err = errors.Join(err, s.finish()) }()
-	if err := errors.Join(s.input(c.Stdin), s.output(c.Stdout), s.output(c.Stderr)); err != nil {
+	err = errors.Join(s.input(c.Stdin), s.output(c.Stdout))
+	if same(c.Stdout, c.Stderr) && err == nil {
+		s.files = append(s.files, s.files[1]) // one pipe, for a writer need not bear two goroutines
+	} else {
+		err = errors.Join(err, s.output(c.Stderr))
+	}
+	if err != nil {
 		return Result{}, fmt.Errorf("cannot pass streams: %w", err)
 	}
 	answer, err := box.Client{Socket: t.socket(name)}.Do(ctx, box.Request{Exec: e}, s.files, signals)
@@ -67,6 +73,12 @@ func (t *Testbed) run(ctx context.Context, name string, e *box.Exec, c Command, 
 		return Result{}, fmt.Errorf("cannot run %s in %s: %w", c.Args[0], name, err)
 	}
 	return Result{Status: answer.Status, Elapsed: time.Duration(answer.Elapsed)}, nil
+}
+
+// same says whether two writers are one; some types can not be compared.
+func same(a, b io.Writer) (equal bool) {
+	defer func() { _ = recover() }()
+	return a != nil && a == b
 }
 
 // streams are the descriptors of a command, and the copying between them and

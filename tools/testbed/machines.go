@@ -202,13 +202,12 @@ func (t *Testbed) bootGuest(ctx context.Context, machine, guest, directory strin
 // nest serves them. A publisher other than alice is made known to the
 // repository first, but no guest trusts it.
 func (t *Testbed) Publish(ctx context.Context, as string, files []string) error {
-	publisher, err := repo.ParsePublisher(as)
-	if err != nil {
+	if _, err := repo.ParsePublisher(as); err != nil {
 		return fmt.Errorf("cannot publish: %w", err)
 	}
 	home := t.path(publisherName)
 	if _, err := os.Stat(filepath.Join(home, as+".keys")); errors.Is(err, fs.ErrNotExist) {
-		if _, err := t.addPublisher(ctx, publisher.String()); err != nil {
+		if _, err := t.addPublisher(ctx, as); err != nil {
 			return fmt.Errorf("cannot publish: %w", err)
 		}
 	}

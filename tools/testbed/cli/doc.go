@@ -1,0 +1,2 @@
+// Package cli is the command line of stork-testbed. Start with [Run].
+package cli
