@@ -22,7 +22,7 @@ import (
 const localFormat = 1
 
 // maxPacks is how many packs are kept before they are written anew as one.
-const maxPacks = 32
+const maxPacks = 16
 
 const (
 	signedName  = "signed.json"
