@@ -17,14 +17,30 @@ import (
 // files that it wrote are durable (rule G2); mounts and the empty files below
 // them need not be, [Restore] makes them again. The warnings are for people.
 //
+// An element that removes goes on after an error, so that as much goes as
+// can; all errors are joined.
+//
 // views must know the layers that [Plan.Needs] lists.
 func (p *Plan) Apply(ctx context.Context, root *Root, i int, views map[repo.Digest]string) (warnings []string, err error) {
 	a := &applier{ctx: ctx, plan: p, root: root, views: views, dirs: newDirs(root), open: map[repo.Digest]*os.File{}}
 	defer a.close()
-	if err := a.run(p.Elements[i].Ops); err != nil {
+	if p.Elements[i].Remove {
+		err = a.runAll(p.Elements[i].Ops)
+	} else {
+		err = a.run(p.Elements[i].Ops)
+	}
+	if err != nil {
 		return a.warnings, err
 	}
 	return append(p.Elements[i].Notes, a.warnings...), a.sync()
+}
+
+func (a *applier) runAll(ops []Op) error {
+	var failed error
+	for i := range ops {
+		failed = errors.Join(failed, a.run(ops[i:i+1]))
+	}
+	return failed
 }
 
 type applier struct {

@@ -152,7 +152,8 @@ func (g *Guest) Close() error {
 		failed = g.root.Close()
 	}
 	if g.lock != nil {
-		failed = errors.Join(failed, g.lock.Close())
+		// A program that is just being started has a copy of the descriptor.
+		failed = errors.Join(failed, unix.Flock(int(g.lock.Fd()), unix.LOCK_UN), g.lock.Close())
 	}
 	return failed
 }

@@ -280,20 +280,10 @@ func (r *run) begin(s *step) error {
 func (r *run) step(ctx context.Context, s *step) error {
 	r.g.tell(s.event())
 	switch s.Kind {
-	case placeStep, removeStep:
-		if r.begun {
-			ctx = context.WithoutCancel(ctx)
-		}
-		warnings, err := r.journal.Plan.Apply(ctx, r.g.root, s.Element, r.views)
-		for _, text := range warnings {
-			r.warn("%s", text)
-		}
-		if err != nil && !r.begun {
-			return err
-		}
-		if err != nil {
-			r.placingFailed(ctx, s, err)
-		}
+	case placeStep:
+		return r.place(ctx, s)
+	case removeStep:
+		r.remove(ctx, s)
 	case scriptStep:
 		err := r.g.runScript(ctx, s)
 		switch {
@@ -307,12 +297,41 @@ func (r *run) step(ctx context.Context, s *step) error {
 	return nil
 }
 
-// placingFailed leaves a package as it was.
-func (r *run) placingFailed(ctx context.Context, s *step, err error) {
-	if s.Kind == placeStep {
-		err = errors.Join(err, r.undoElement(ctx, s.Element))
+// place places a package. Once the transaction has begun, one that fails is
+// left as it was.
+func (r *run) place(ctx context.Context, s *step) error {
+	if r.begun {
+		ctx = context.WithoutCancel(ctx)
 	}
-	r.fail(s, err)
+	err := r.apply(ctx, s)
+	if err != nil && !r.begun {
+		return err
+	}
+	if err != nil {
+		r.fail(s, errors.Join(err, r.undoElement(ctx, s.Element)))
+	}
+	return nil
+}
+
+// remove takes a package's files away. What can not be removed is left
+// behind with a warning, as rpm does: the package is gone all the same.
+func (r *run) remove(ctx context.Context, s *step) {
+	ctx = context.WithoutCancel(ctx)
+	err := r.apply(ctx, s)
+	if err != nil {
+		err = r.apply(ctx, s) // what failed once may have been done
+	}
+	if err != nil {
+		r.warn("%s has left something behind: %v", s.Name, err)
+	}
+}
+
+func (r *run) apply(ctx context.Context, s *step) error {
+	warnings, err := r.journal.Plan.Apply(ctx, r.g.root, s.Element, r.views)
+	for _, text := range warnings {
+		r.warn("%s", text)
+	}
+	return err
 }
 
 // fail skips the package's further steps. If it was to come, what is left is

@@ -1,0 +1,239 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"stork/client/scriptlet"
+	"stork/client/share"
+	"stork/repo"
+)
+
+var allPhases = []string{"pretrans", "pre", "post", "posttrans", "preun", "postun"}
+
+// TestOrder holds an install, an upgrade and a removal to the order and the
+// arguments that rpm 4.18 was seen to use.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	v1 := w.pkg("a", "1", map[string]string{"/opt/a/f": "1"}, allPhases...)
+	v2 := w.pkg("a", "2", map[string]string{"/opt/a/f": "2"}, allPhases...)
+	steps := []struct {
+		change Change
+		want   []string
+	}{
+		{Change{Install: []Package{v1}}, []string{"a-1 pretrans 1", "a-1 pre 1", "a-1 post 1", "a-1 posttrans 1"}},
+		{upgrade(v1, v2), []string{"a-2 pretrans 2", "a-2 pre 2", "a-2 post 2", "a-1 preun 1", "a-1 postun 1", "a-2 posttrans 2"}},
+		{Change{Remove: []repo.Digest{v2.Ref.ID}}, []string{"a-2 preun 0", "a-2 postun 0"}},
+	}
+	for _, s := range steps {
+		out := w.run(s.change)
+		if len(out.Failed)+len(out.Warnings) > 0 {
+			t.Errorf("failed %v, warnings %q", out.Failed, out.Warnings)
+		}
+		if got := w.log(); !slices.Equal(got, s.want) {
+			t.Errorf("got %q, want %q", got, s.want)
+		}
+	}
+	if got := w.installed(); len(got) > 0 || len(w.refs) > 0 {
+		t.Errorf("left: %q, references %v", got, w.refs)
+	}
+}
+
+// TestScriptletFailure holds failing scriptlets to rpm's rules.
+func TestScriptletFailure(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		phase             string // fails, in version 2 or for a removal in version 1
+		old               bool
+		installed, failed []string
+		warnings          int
+		removalInstalled  []string
+	}{
+		{phase: "pretrans", installed: []string{"a-1-1.noarch", "b-1-1.noarch"}, failed: []string{"a-2-1.noarch"}},
+		{phase: "pre", installed: []string{"a-1-1.noarch", "b-1-1.noarch"}, failed: []string{"a-2-1.noarch"}},
+		{phase: "post", installed: []string{"a-2-1.noarch", "b-1-1.noarch"}, warnings: 1},
+		{phase: "posttrans", installed: []string{"a-2-1.noarch", "b-1-1.noarch"}, warnings: 1},
+		{phase: "preun", old: true, installed: []string{"a-1-1.noarch", "a-2-1.noarch", "b-1-1.noarch"}, failed: []string{"a-1-1.noarch"}},
+		{phase: "postun", old: true, installed: []string{"a-2-1.noarch", "b-1-1.noarch"}, warnings: 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.phase, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			bad := slices.Clone(allPhases)
+			bad[slices.Index(bad, tt.phase)] += ":exit 3"
+			first, second := allPhases, bad
+			if tt.old {
+				first, second = bad, allPhases
+			}
+			v1 := w.pkg("a", "1", map[string]string{"/opt/a/f": "1", "/opt/a/one": "1", "/etc/a!": "1"}, first...)
+			v2 := w.pkg("a", "2", map[string]string{"/opt/a/f": "2", "/opt/a/two": "2", "/etc/a!": "2"}, second...)
+			b := w.pkg("b", "1", map[string]string{"/opt/b/f": "1", "/opt/a/b": "b"}, allPhases...)
+			w.run(Change{Install: []Package{v1}})
+			c := upgrade(v1, v2)
+			c.Install = append(c.Install, b)
+			out := w.run(c)
+			if got := w.installed(); !slices.Equal(got, tt.installed) {
+				t.Errorf("installed %q, want %q", got, tt.installed)
+			}
+			var failed []string
+			for _, f := range out.Failed {
+				failed = append(failed, f.Package.String())
+				var script *scriptlet.FailedError
+				if !errors.As(f.Err, &script) || string(script.Phase) != tt.phase {
+					t.Errorf("failed with %v", f.Err)
+				}
+			}
+			if !slices.Equal(failed, tt.failed) || len(out.Warnings) != tt.warnings {
+				t.Errorf("failed %q, want %q; warnings %q, want %d", failed, tt.failed, out.Warnings, tt.warnings)
+			}
+			if log := w.log(); slices.Index(log, "b-1 posttrans 1") < 0 {
+				t.Errorf("the other package is not complete: %q", log)
+			}
+		})
+	}
+}
+
+func TestConflictChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.must(os.MkdirAll(filepath.Join(w.root, "opt/a"), 0o755))
+	w.must(os.WriteFile(filepath.Join(w.root, "opt/a/f"), []byte("the guest's"), 0o644))
+	before := w.tree()
+	g := w.open()
+	a := w.pkg("a", "1", map[string]string{"/opt/a/f": "1", "/etc/a!": "c"}, allPhases...)
+	_, err := g.Run(context.Background(), Change{Install: []Package{a}})
+	var conflict *share.ConflictError
+	if !errors.As(err, &conflict) || conflict.Path != "/opt/a/f" {
+		t.Errorf("got %v, want a conflict at /opt/a/f", err)
+	}
+	w.must(g.Close())
+	if d := difference(w.tree(), before); d != "" {
+		t.Error(d)
+	}
+	if len(w.installed())+len(w.refs)+len(w.log()) > 0 {
+		t.Errorf("something was installed, referred to or run")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.pkg("a", "1", map[string]string{"/opt/a/f": "1"})
+	w.run(Change{Install: []Package{a}})
+	lua := w.pkg("lua", "1", map[string]string{"/opt/lua/f": "1"}, "post")
+	lua.Record.Scriptlets[0].Interpreter = []string{scriptlet.Lua}
+	other := w.pkg("other", "1", nil)
+	tests := []struct {
+		name   string
+		change Change
+		want   string
+	}{
+		{"installed already", Change{Install: []Package{a}}, "installed already"},
+		{"twice", Change{Install: []Package{other, other}}, "installed already"},
+		{"removal of what is not there", Change{Remove: []repo.Digest{other.Ref.ID}}, "not installed"},
+		{"removal twice", Change{Remove: []repo.Digest{a.Ref.ID, a.Ref.ID}}, "named twice"},
+		{"no record", Change{Install: []Package{{Ref: other.Ref}}}, "record is missing"},
+		{"lua", Change{Install: []Package{lua}}, "lua-1-1.noarch"},
+	}
+	for _, tt := range tests {
+		g := w.open()
+		_, err := g.Run(context.Background(), tt.change)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+		w.must(g.Close())
+	}
+	if got := w.installed(); !slices.Equal(got, []string{"a-1-1.noarch"}) {
+		t.Errorf("installed %q", got)
+	}
+}
+
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := w.open()
+	defer g.Close()
+	_, err := w.tryOpen(nil)
+	var busy *BusyError
+	if !errors.As(err, &busy) || busy.PID != os.Getpid() {
+		t.Errorf("got %v, want busy with pid %d", err, os.Getpid())
+	}
+	r, err := Open(context.Background(), Options{Root: w.root, ReadOnly: true})
+	w.must(err)
+	defer r.Close()
+	if _, err := r.Run(context.Background(), Change{}); err == nil {
+		t.Error("a guest opened for reading was changed")
+	}
+}
+
+// TestNestDown: what is installed goes away without the nest; what is not can
+// not come.
+func TestNestDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.pkg("a", "1", map[string]string{"/opt/a/f": "1"})
+	b := w.pkg("b", "1", map[string]string{"/opt/b/f": "1"})
+	w.run(Change{Install: []Package{a}})
+	w.down = true
+	g := w.open()
+	if _, err := g.Run(context.Background(), Change{Install: []Package{b}}); err == nil {
+		t.Error("installed without a nest")
+	}
+	w.must(g.Close())
+	out := w.run(Change{Remove: []repo.Digest{a.Ref.ID}})
+	if len(out.Removed) != 1 || len(out.Warnings) != 1 {
+		t.Errorf("got %+v", out)
+	}
+}
+
+func TestReasonsAndReinstall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.pkg("a", "1", map[string]string{"/opt/a/f": "1", "/etc/a!": "c"}, allPhases...)
+	w.run(Change{Install: []Package{a}})
+	w.run(Change{Reasons: map[repo.Digest]Reason{a.Ref.ID: ByDependency}})
+	g := w.open()
+	if got := g.State().Packages[0].Reason; got != ByDependency {
+		t.Errorf("reason %q", got)
+	}
+	w.must(g.Close())
+	before := w.tree()
+	out := w.run(upgrade(a, a))
+	if len(out.Failed)+len(out.Warnings) > 0 {
+		t.Errorf("got %+v", out)
+	}
+	if got := w.installed(); !slices.Equal(got, []string{"a-1-1.noarch"}) {
+		t.Errorf("installed %q", got)
+	}
+	if d := difference(w.tree(), before); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestMount: the mounts are gone with the guest's mount namespace; they come
+// back, and what is right stays.
+func TestMount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.pkg("a", "1", map[string]string{"/opt/a/f": "1", "/opt/a/g/h": "2"})
+	b := w.pkg("b", "1", map[string]string{"/opt/a/b": "b", "/opt/x/y": "y"})
+	w.run(Change{Install: []Package{a, b}})
+	before := w.tree()
+	unmountBelow(t, filepath.Join(w.root, "opt"))
+	w.must(os.RemoveAll(filepath.Join(w.root, "opt/x"))) // not durable when the host crashed
+	g := w.open()
+	w.must(g.Mount(context.Background()))
+	w.must(g.Mount(context.Background()))
+	w.must(g.Close())
+	if d := difference(w.tree(), before); d != "" {
+		t.Error(d)
+	}
+	w.installed()
+}
