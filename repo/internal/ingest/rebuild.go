@@ -22,14 +22,14 @@ func (v *verification) rebuildAll(ctx context.Context, added []index.Entry, out 
 	out.documents = make([]repo.Digest, 0, 2*len(added))
 	out.blobs = make([]repo.Digest, 0, len(added))
 	var mu sync.Mutex // guards out
-	group, ctx := errgroup.WithContext(ctx)
+	group, working := errgroup.WithContext(ctx)
 	group.SetLimit(v.workers)
 	for i := range added {
-		if ctx.Err() != nil {
+		if working.Err() != nil {
 			break
 		}
 		group.Go(func() error {
-			record, err := v.rebuild(ctx, &added[i])
+			record, err := v.rebuild(working, &added[i])
 			if err != nil {
 				return fmt.Errorf("%s: %w", added[i].NEVRA(), err)
 			}
