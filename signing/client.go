@@ -118,7 +118,7 @@ func (r *refresh) run(ctx context.Context) (*Snapshot, error) {
 		}
 	}
 	return &Snapshot{
-		client: r.client, src: r.src, judged: r.judged, trusted: r.trusted, expires: r.earliest(),
+		client: r.client, src: r.src, judged: r.judged, pins: r.state.Pins, trusted: r.trusted, expires: r.earliest(),
 		files: r.files, chains: map[repo.Role][]*KeyDocument{}, roles: map[repo.Role]*SignedRole{},
 	}, nil
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
-	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
 	"stork/repo"
 )
@@ -58,16 +57,28 @@ type KeyDocument struct {
 // master keys have signed it. By itself that proves nothing: see
 // [VerifyDocuments].
 func ParseKeyDocument(b []byte) (*KeyDocument, error) {
+	doc, err := readKeyDocument(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := guard(func() error { return doc.meta.VerifyDelegate(MasterKeys, doc.meta) }); err != nil {
+		return nil, err
+	}
+	return doc, nil
+}
+
+// readKeyDocument checks the form only.
+func readKeyDocument(b []byte) (*KeyDocument, error) {
 	var doc *KeyDocument
 	err := guard(func() error {
 		if len(b) > repo.MaxKeyDocument {
 			return untrusted("key document has over %d bytes", repo.MaxKeyDocument)
 		}
-		trusted, err := trustedmetadata.New(b)
+		meta, err := (&metadata.Metadata[metadata.RootType]{}).FromBytes(b)
 		if err != nil {
 			return err
 		}
-		doc, err = newKeyDocument(trusted.Root, b)
+		doc, err = newKeyDocument(meta, b)
 		return err
 	})
 	return doc, err
@@ -108,6 +119,20 @@ func verifyChain(docs [][]byte) ([]*KeyDocument, error) {
 	return all, nil
 }
 
+// readChain returns every version of a chain that this client has verified
+// before, as the recorded digests of its first and last document prove. What
+// is between them decides nothing.
+func readChain(docs [][]byte) ([]*KeyDocument, error) {
+	all := make([]*KeyDocument, len(docs))
+	for i, b := range docs {
+		var err error
+		if all[i], err = readKeyDocument(b); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
 // next checks that b is the version after d.
 func (d *KeyDocument) next(b []byte) (*KeyDocument, error) {
 	next, err := ParseKeyDocument(b)
@@ -132,10 +157,13 @@ func (d *KeyDocument) next(b []byte) (*KeyDocument, error) {
 // what it says. Expiry is the caller's to judge.
 func (d *KeyDocument) VerifyRole(b []byte) (*SignedRole, error) {
 	role, err := ParseRole(b)
+	if err == nil {
+		err = d.verifyRole(role)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return role, d.verifyRole(role)
+	return role, nil
 }
 
 func (d *KeyDocument) verifyRole(role *SignedRole) error {
