@@ -11,25 +11,35 @@ import (
 func compareStrings(a, b string) int { return strings.Compare(a, b) }
 
 // comparePackages orders packages by name, then as betterVersion does, then
-// so that no two are equal.
+// so that no two are equal. It is called often and most names differ, so it
+// looks no further than it must.
 func comparePackages(a, b *Package) int {
-	return cmp.Or(
-		compareStrings(string(a.Name), string(b.Name)),
-		betterVersion(a, b),
-		compareStrings(string(a.Publisher), string(b.Publisher)),
-		compareStrings(identity(a), identity(b)),
-	)
+	if a == b {
+		return 0
+	}
+	if c := compareStrings(string(a.Name), string(b.Name)); c != 0 {
+		return c
+	}
+	if c := betterVersion(a, b); c != 0 {
+		return c
+	}
+	if c := compareStrings(string(a.Publisher), string(b.Publisher)); c != 0 {
+		return c
+	}
+	return compareStrings(identity(a), identity(b))
 }
 
 // betterVersion is negative if a is to be preferred to b, another build of
 // the same package: the policy's order first, then the newest version, then
 // the guest's own architecture.
 func betterVersion(a, b *Package) int {
-	return cmp.Or(
-		cmp.Compare(a.Priority, b.Priority),
-		b.EVR.Compare(a.EVR),
-		compareArch(a.Arch, b.Arch),
-	)
+	if c := cmp.Compare(a.Priority, b.Priority); c != 0 {
+		return c
+	}
+	if c := b.EVR.Compare(a.EVR); c != 0 {
+		return c
+	}
+	return compareArch(a.Arch, b.Arch)
 }
 
 func compareArch(a, b repo.Arch) int {
@@ -76,7 +86,12 @@ func (s *solver) choose(candidates []lit, alts []uint8, provides repo.Capability
 			finalists = append(finalists, e)
 			continue
 		}
-		if o := finalists[n]; cmp.Or(e.compareStart(o.rank), comparePackages(s.pkgs[v], s.pkgs[o.v])) < 0 {
+		o := finalists[n]
+		c := e.compareStart(o.rank)
+		if c == 0 {
+			c = comparePackages(s.pkgs[v], s.pkgs[o.v])
+		}
+		if c < 0 {
 			finalists[n] = e
 		}
 	}
@@ -84,12 +99,13 @@ func (s *solver) choose(candidates []lit, alts []uint8, provides repo.Capability
 		return 0
 	}
 	return slices.MinFunc(finalists, func(a, b entry) int {
-		return cmp.Or(
-			a.compareStart(b.rank),
-			a.compareEnd(b.rank),
-			compareProvided(s.pkgs[a.v], s.pkgs[b.v], provides),
-			comparePackages(s.pkgs[a.v], s.pkgs[b.v]),
-		)
+		if c := cmp.Or(a.compareStart(b.rank), a.compareEnd(b.rank)); c != 0 {
+			return c
+		}
+		if c := compareProvided(s.pkgs[a.v], s.pkgs[b.v], provides); c != 0 {
+			return c
+		}
+		return comparePackages(s.pkgs[a.v], s.pkgs[b.v])
 	}).v
 }
 

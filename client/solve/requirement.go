@@ -213,22 +213,28 @@ func (p *pool) providers(r repo.Requirement) ([]lit, error) {
 }
 
 // wanted calls visit with every capability that installing something could
-// satisfy r by. Conditions are left out: a package that nothing else brings
-// in does not become true by itself.
-func wanted(r repo.Requirement, visit func(repo.Capability)) {
+// satisfy r by, or with negate its opposite. A mere condition is left out: a
+// package that nothing else brings in does not become true by itself.
+func wanted(r repo.Requirement, negate bool, visit func(repo.Capability)) {
 	switch r.Op {
 	case "":
-		visit(r.Capability)
+		if !negate {
+			visit(r.Capability)
+		}
 	case repo.With, repo.Without:
-		wanted(r.Operands[0], visit)
+		if !negate {
+			wanted(r.Operands[0], false, visit)
+		}
 	case repo.If, repo.Unless:
-		wanted(r.Operands[0], visit)
+		wanted(r.Operands[0], negate, visit)
+		wanted(r.Operands[1], !negate, visit)
 		if len(r.Operands) == 3 {
-			wanted(r.Operands[2], visit)
+			wanted(r.Operands[1], negate, visit) // the way out of an impossible else
+			wanted(r.Operands[2], negate, visit)
 		}
 	default:
 		for _, o := range r.Operands {
-			wanted(o, visit)
+			wanted(o, negate, visit)
 		}
 	}
 }

@@ -78,7 +78,7 @@ func attempt(ctx context.Context, u *universe, jobs []job) (*solver, []int32, er
 		default:
 			return s, core, nil
 		}
-		if len(u.pending) == 0 {
+		if len(u.pending)+len(u.fresh) == 0 {
 			return s, core, nil
 		}
 	}

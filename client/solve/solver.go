@@ -82,7 +82,7 @@ func (s *solver) notePackage(v lit) {
 			if err != nil {
 				continue
 			}
-			wanted(r, func(c repo.Capability) {
+			wanted(r, false, func(c repo.Capability) {
 				for _, o := range s.whatProvides(c) {
 					if reversed {
 						index[v] = append(index[v], o)
@@ -142,7 +142,7 @@ func (s *solver) compareSuccessors(q, a, b lit) int {
 	}
 	pa, pb := s.pkgs[a], s.pkgs[b]
 	if pa.Name == pb.Name {
-		return cmp.Or(betterVersion(pa, pb), comparePackages(pa, pb))
+		return comparePackages(pa, pb)
 	}
 	return cmp.Or(cmp.Compare(same(a), same(b)), cmp.Compare(pa.Priority, pb.Priority), comparePackages(pa, pb))
 }

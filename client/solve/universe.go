@@ -135,10 +135,10 @@ func (u *universe) expand() {
 	for ; u.expanded < len(u.pkgs); u.expanded++ {
 		v := lit(u.expanded)
 		p := u.pkgs[v]
-		p.requirements(func(s string) { u.expandDemand(p, s) })
+		p.requirements(func(s string) { u.expandDemand(p, s, false) })
 		if u.weak {
 			for _, s := range p.Recommends {
-				u.expandDemand(p, s)
+				u.expandDemand(p, s, false)
 			}
 			for _, s := range p.Supplements {
 				u.expandMention(s)
@@ -146,6 +146,7 @@ func (u *universe) expand() {
 		}
 		for _, s := range p.Conflicts {
 			u.expandMention(s)
+			u.expandDemand(p, s, true)
 		}
 		if len(u.request.Installed) > 0 {
 			u.displace(v, p)
@@ -153,9 +154,9 @@ func (u *universe) expand() {
 	}
 }
 
-// expandDemand queues what a requirement asks for, but for what p provides
-// itself.
-func (u *universe) expandDemand(p *Package, text string) {
+// expandDemand queues what a requirement asks for, or with negate what lifts
+// a conflict, but for what p provides itself.
+func (u *universe) expandDemand(p *Package, text string, negate bool) {
 	r, err := u.parse(text)
 	if err != nil {
 		return
@@ -163,7 +164,7 @@ func (u *universe) expandDemand(p *Package, text string) {
 	if r.Op != "" {
 		mentioned(r, u.askSystem)
 	}
-	wanted(r, func(c repo.Capability) {
+	wanted(r, negate, func(c repo.Capability) {
 		if _, known := u.demands[c]; !known && !p.provides(c) {
 			u.demand(c)
 		}
@@ -260,9 +261,15 @@ func (u *universe) goes(v lit) {
 	u.visitDependants(v, func(n need) { u.askSystem(n.cap) })
 }
 
-// widen looks up other versions of everything installed.
+// widen looks up other versions of everything installed, and what else could
+// give it what it needs.
 func (u *universe) widen() {
 	u.wide = true
+	for _, list := range u.needs {
+		for _, n := range list {
+			u.demand(n.cap)
+		}
+	}
 	for _, p := range u.pkgs[firstVar:] {
 		if p.Installed {
 			u.ask(ByName, string(p.Name))
