@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 
 	"stork/repo"
@@ -42,8 +43,8 @@ func decideFate(old *File, want *File, have disk, content repo.Digest) fate {
 		return asOrig
 	case unmodified(old, have, content):
 		return create
-	case old.Type == want.Type && old.Digest == want.Digest && old.Link == want.Link:
-		return skip
+	case want.Has(repo.Config) && old.Type == want.Type && old.Digest == want.Digest && old.Link == want.Link:
+		return skip // the package has no news
 	case old.Type != repo.Regular && old.Type != repo.Symlink:
 		return create
 	case want.Has(repo.NoReplace):
@@ -72,8 +73,13 @@ func (d disk) content() (repo.Digest, error) {
 	if err != nil {
 		return repo.Digest{}, err
 	}
+	return digestOf(f)
+}
+
+// digestOf reads a file to its end and closes it.
+func digestOf(f *os.File) (repo.Digest, error) {
 	h := sha256.New()
-	_, err = io.Copy(h, f)
+	_, err := io.Copy(h, f)
 	return repo.Digest(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
@@ -158,6 +164,9 @@ func (p *planner) emitSave(guestPath string, e entry, have disk, leaving []item)
 	}
 	content, err := have.content()
 	if err != nil || unmodified(old, have, content) {
+		return err
+	}
+	if packaged, err := e.digest(); err != nil || packaged == content {
 		return err
 	}
 	p.note(e, "%s was changed in the guest: its own is at %s", guestPath, guestPath+string(asSave))

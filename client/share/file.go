@@ -100,9 +100,6 @@ func (p *planner) sameAsKept(it item, e entry, want File) (same, own bool, err e
 		return e.kind == repo.Symlink && p.link(it).Target == want.Link, p.link(it).Own, nil
 	case fileItem:
 		f := p.file(it)
-		if e.private == nil && !f.Digest.IsZero() {
-			return false, false, nil
-		}
 		return f.Type == want.Type && f.Digest == want.Digest && f.Link == want.Link && f.Mode == want.Mode &&
 			f.User == want.User && f.Group == want.Group && f.Size == want.Size && !f.Digest.IsZero(), f.Own, nil
 	}

@@ -21,6 +21,7 @@ type tree struct {
 	element int      // index in Plan.Elements of the package that is added; of an unfolded one: -1
 	via     int      // of an unfolded one: the element that unfolds it
 	view    *os.File // what base names
+	hash    bool     // shared files are copied: their digests are wanted
 	base    string   // path in the layer of view; "" for the whole layer
 	private map[string]*repo.File
 	names   map[string]map[string]bool // directory → private names in it, implied directories among them
@@ -36,12 +37,12 @@ type entry struct {
 	private *repo.File
 }
 
-func openTree(l Layer, element int) (*tree, error) {
+func openTree(l Layer, element int, hash bool) (*tree, error) {
 	fd, err := unix.Open(l.View, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the layer of %s at %s: %w", l.Name, l.View, err)
 	}
-	t := &tree{id: l.ID, name: l.Name, element: element, view: os.NewFile(uintptr(fd), l.View),
+	t := &tree{id: l.ID, name: l.Name, element: element, hash: hash, view: os.NewFile(uintptr(fd), l.View),
 		private: map[string]*repo.File{}, names: map[string]map[string]bool{},
 		mixed: map[string]bool{}, links: map[uint64]string{}}
 	for i := range l.Private {
@@ -142,10 +143,23 @@ func (e entry) attributes(guestPath string) (File, error) {
 	switch e.kind {
 	case repo.Regular:
 		made.Size = int64(st.Size)
+		if e.tree.hash {
+			made.Digest, err = e.digest()
+		}
 	case repo.Symlink:
 		made.Link, err = e.link()
 	}
 	return made, err
+}
+
+// digest reads a shared file of the layer.
+func (e entry) digest() (repo.Digest, error) {
+	l := e.tree.at(e.path)
+	f, err := openBelow(l.view, l.relative(), unix.O_RDONLY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return repo.Digest{}, fmt.Errorf("cannot read %s in the layer of %s: %w", e.path, e.tree.name, err)
+	}
+	return digestOf(f)
 }
 
 // link returns the target of a shared symlink.

@@ -111,7 +111,7 @@ func newPlanner(ctx context.Context, root *Root, installed []Placed, change Chan
 
 func (p *planner) open() error {
 	for i, l := range p.change.Add {
-		t, err := openTree(l, i)
+		t, err := openTree(l, i, p.change.Method == Copy)
 		if err != nil {
 			return err
 		}
