@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -47,6 +48,11 @@ func readMark(dir string) (*mark, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decodeMark(b)
+}
+
+// decodeMark reads a mark, whose paths name files that recovery removes.
+func decodeMark(b []byte) (*mark, error) {
 	m := new(mark)
 	if len(b) > maxMark {
 		return nil, fmt.Errorf("cannot read %s: over %d bytes", markName, maxMark)
@@ -56,6 +62,17 @@ func readMark(dir string) (*mark, error) {
 	}
 	if m.Format != markFormat {
 		return nil, fmt.Errorf("cannot read %s: unknown format %d", markName, m.Format)
+	}
+	if _, err := repo.ParseRole(string(m.Role)); err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", markName, err)
+	}
+	for _, p := range []string{m.Pack, m.OldPack} {
+		if p == "" {
+			continue
+		}
+		if d, err := repo.ParseHex(path.Base(p)); err != nil || p != repo.PackPath(d) {
+			return nil, fmt.Errorf("cannot read %s: %q is not the path of a pack", markName, p)
+		}
 	}
 	return m, nil
 }

@@ -72,6 +72,11 @@ type Publisher struct {
 func (w *World) Publisher(tb testing.TB, name repo.Publisher) *Publisher {
 	tb.Helper()
 	p := w.Stranger(tb, name)
+	unlock, err := w.Home.Lock(context.Background())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer unlock()
 	metadata, err := w.Home.Metadata()
 	if err == nil {
 		err = metadata.AddIdentity(w.Offline, author.NewBundle(p.Index, p.Owner))

@@ -1,0 +1,256 @@
+package ingest_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"stork/fixtures"
+	"stork/repo"
+	"stork/repo/durable"
+	"stork/repo/internal/check"
+	"stork/repo/internal/ingest"
+	"stork/repo/internal/uploadtest"
+)
+
+func rpm(t testing.TB, name, version string) []byte {
+	t.Helper()
+	return fixtures.MustRPM(t, fixtures.Spec{Name: name, Version: version, Files: []fixtures.File{fixtures.Text("/opt/"+name, version)}})
+}
+
+// send makes a whole upload without a network.
+func send(ctx context.Context, in *ingest.Ingest, u *uploadtest.Upload) error {
+	b, err := json.Marshal(u.Request())
+	if err != nil {
+		return err
+	}
+	session, err := in.Open(ctx, u.Name, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	if _, err := in.Receive(ctx, u.Name, session.Session, u.Tar(session.Missing)); err != nil {
+		return err
+	}
+	_, err = in.Commit(ctx, u.Name, session.Session)
+	return err
+}
+
+var errFault = errors.New("injected")
+
+// failAt returns a fault that strikes the n-th step, before or after it is
+// done, and, if dead, every step after it: as when the process dies there.
+func failAt(n int, after, dead bool) (durable.Fault, func() bool) {
+	var mu sync.Mutex
+	step := 0
+	fault := func(durable.Step, string) (error, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		step++
+		switch {
+		case step == n && after:
+			return nil, errFault
+		case step == n, step > n && dead:
+			return errFault, nil
+		}
+		return nil, nil
+	}
+	return fault, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return step >= n
+	}
+}
+
+// TestFaults fails every step of an upload, once in each flavour, and once
+// with everything after it: readers must see the old state or the new, whole,
+// and after a restart nothing may lie about.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for _, flavour := range []struct {
+		name        string
+		after, dead bool
+	}{{"not done", false, false}, {"done but lost", true, false}, {"died before", false, true}, {"died after", true, true}} {
+		t.Run(flavour.name, func(t *testing.T) {
+			t.Parallel()
+			w := uploadtest.NewWorld(t)
+			alice := w.Publisher(t, "alice")
+			for n, struck := 1, true; struck; n++ {
+				struck = faultedUpload(t, w, alice, n, flavour.after, flavour.dead)
+			}
+		})
+	}
+}
+
+// faultedUpload makes one upload that fails at step n, repairs, and makes
+// sure that the upload can be finished. It reports whether there was such a
+// step.
+func faultedUpload(t *testing.T, w *uploadtest.World, p *uploadtest.Publisher, n int, after, dead bool) bool {
+	t.Helper()
+	fault, struck := failAt(n, after, dead)
+	u := p.Prepare(t, rpm(t, fmt.Sprintf("pkg%d", n), "1.0"))
+	faulty := ingest.New(w.Reopen(t, durable.Disk{Fault: fault}), uploadtest.Quiet(), ingest.Limits{}, 2)
+	err := send(t.Context(), faulty, u)
+	if !struck() && err != nil {
+		t.Fatalf("step %d: no fault, yet %v", n, err)
+	}
+	// Before the restart, readers must find everything that is named; what
+	// nobody names may lie about until then.
+	for _, problem := range checked(t, w) {
+		if !strings.Contains(problem, "belongs to nothing") && !strings.Contains(problem, "interrupted") {
+			t.Errorf("step %d (%v): before the restart: %s", n, err, problem)
+		}
+	}
+	in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{}, 2)
+	if err := in.Recover(t.Context()); err != nil {
+		t.Fatalf("step %d: %v", n, err)
+	}
+	for _, problem := range checked(t, w) {
+		t.Errorf("step %d (%v): after the restart: %s", n, err, problem)
+	}
+	if err := send(t.Context(), in, u); err != nil {
+		t.Fatalf("step %d: the upload can not be finished: %v", n, err)
+	}
+	p.Published(u)
+	versions, err := w.Home.Versions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := versions.Roles["p-alice"]; got != p.Version {
+		t.Fatalf("step %d: version %d is published, want %d", n, got, p.Version)
+	}
+	return struck()
+}
+
+func checked(t *testing.T, w *uploadtest.World) []string {
+	t.Helper()
+	report, err := check.Run(context.Background(), w.Home, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report.Problems
+}
+
+// TestFailedCommitIsUndone shows that a server whose disk failed once goes on
+// without a restart, and leaves nothing of the failed commit in the tree.
+func TestFailedCommitIsUndone(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	alice := w.Publisher(t, "alice")
+	failing := true
+	disk := durable.Disk{Fault: func(step durable.Step, path string) (error, error) {
+		if failing && step == durable.StepWrite && strings.HasSuffix(path, "/timestamp.json") {
+			return errFault, nil
+		}
+		return nil, nil
+	}}
+	in := ingest.New(w.Reopen(t, disk), uploadtest.Quiet(), ingest.Limits{}, 2)
+	u := alice.Prepare(t, rpm(t, "hello", "1.0"))
+	if err := send(t.Context(), in, u); !errors.Is(err, errFault) {
+		t.Fatalf("the commit ended with %v, want the fault", err)
+	}
+	for _, problem := range checked(t, w) {
+		// P4: a role and a snapshot that no timestamp names.
+		if !strings.HasPrefix(problem, "metadata/") {
+			t.Error(problem)
+		}
+	}
+	failing = false
+	if err := send(t.Context(), in, u); err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range checked(t, w) {
+		t.Error(problem)
+	}
+}
+
+// TestPacks grows an index beyond what is fetched one by one.
+func TestPacks(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	alice := w.Publisher(t, "alice")
+	in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{}, 2)
+	var blobs [][]byte
+	for n := range 1100 {
+		blobs = append(blobs, rpm(t, fmt.Sprintf("pkg%d", n), "1.0"))
+	}
+	for _, step := range [][][]byte{blobs[:1050], blobs[1050:]} {
+		u := alice.Prepare(t, step...)
+		if err := send(t.Context(), in, u); err != nil {
+			t.Fatal(err)
+		}
+		alice.Published(u)
+		report, err := check.Run(t.Context(), w.Home, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(report.Problems) > 0 || report.Packs != 1 || report.Packages != alice.Tree.Root.Packages {
+			t.Errorf("check reports %+v, want one pack of %d packages and no problem", report, alice.Tree.Root.Packages)
+		}
+	}
+}
+
+func uploads(t *testing.T, w *uploadtest.World) []os.DirEntry {
+	t.Helper()
+	entries, err := os.ReadDir(w.Home.Uploads())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// TestExpiry lets uploads go that nobody came back for.
+func TestExpiry(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	alice := w.Publisher(t, "alice")
+	in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{Sessions: 2, Idle: 1}, 1)
+	for n := range 3 {
+		b, err := json.Marshal(alice.Prepare(t, rpm(t, fmt.Sprintf("pkg%d", n), "1.0")).Request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Open(t.Context(), "p-alice", bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(uploads(t, w)); got != min(n+1, 2) {
+			t.Errorf("%d uploads are kept after %d were begun, want at most 2", got, n+1)
+		}
+	}
+	if err := in.Expire(); err != nil {
+		t.Fatal(err)
+	}
+	if left := uploads(t, w); len(left) != 0 {
+		t.Errorf("%v are left", left)
+	}
+}
+
+// TestConcurrentPublishers uploads for several roles at once.
+func TestConcurrentPublishers(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{}, 2)
+	var wait sync.WaitGroup
+	for _, name := range []repo.Publisher{"alice", "bob", "carol"} {
+		p := w.Publisher(t, name)
+		wait.Go(func() {
+			for n := range 3 {
+				u := p.Prepare(t, rpm(t, "shared", fmt.Sprint(n)), rpm(t, string(name), fmt.Sprint(n)))
+				if err := send(t.Context(), in, u); err != nil {
+					t.Errorf("%s: %v", name, err)
+					return
+				}
+				p.Published(u)
+			}
+		})
+	}
+	wait.Wait()
+	for _, problem := range checked(t, w) {
+		t.Error(problem)
+	}
+}
