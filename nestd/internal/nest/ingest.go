@@ -131,7 +131,7 @@ func (r *repository) ingestShards(ctx context.Context, tree *index.Tree, total i
 		return err
 	}
 	if len(missing) >= packFrom && len(missing) > len(tree.Shards())/2 {
-		err := r.nest.Fetcher.Stream(ctx, r.pin.URL, repo.PackPath(tree.Object.Digest), total, func(pack io.Reader) error {
+		err := r.nest.Fetcher.Stream(ctx, r.pin.URL, repo.PackPath(tree.Object.Digest), tablesSize(tree)+total, func(pack io.Reader) error {
 			return r.insert(ctx, tree, func(ctx context.Context, out chan<- shardText) error {
 				return readPack(ctx, pack, tree, missing, out)
 			})
@@ -154,9 +154,12 @@ type shardText struct {
 	text   []byte
 }
 
-// readPack cuts a pack, which is the text of all shards in order, one behind
-// the other, into those that are missing.
+// readPack cuts a pack, which is the text of all tables and then of all
+// shards in order, one behind the other, into the shards that are missing.
 func readPack(ctx context.Context, pack io.Reader, tree *index.Tree, missing []int, out chan<- shardText) error {
+	if _, err := io.CopyN(io.Discard, pack, tablesSize(tree)); err != nil {
+		return err
+	}
 	next := 0
 	for n, o := range tree.Shards() {
 		if next == len(missing) {
@@ -178,6 +181,14 @@ func readPack(ctx context.Context, pack io.Reader, tree *index.Tree, missing []i
 		}
 	}
 	return nil
+}
+
+func tablesSize(tree *index.Tree) int64 {
+	var size int64
+	for _, o := range tree.Root.Tables {
+		size += o.Size
+	}
+	return size
 }
 
 func (r *repository) getShards(ctx context.Context, tree *index.Tree, missing []int, out chan<- shardText) error {
