@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"stork/repo"
 )
@@ -141,12 +145,19 @@ func (r *Runner) start(ctx context.Context, program string, args []string, input
 	if input != "" {
 		cmd.Stdin = strings.NewReader(input)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A scriptlet must not outlive stork: recovery would run it again beside
+	// itself. The signal comes when the thread ends that started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if r.Root != "/" {
 		cmd.SysProcAttr.Chroot = r.Root
 	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = lingering
+	// What this process was itself started with does not go on either, as rpm
+	// sees to (rpmSetCloseOnExec); a kernel that can not is no reason to fail.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	// A child has its parent's umask from the start; rpm's is 022.
 	defer syscall.Umask(syscall.Umask(0o022))
 	err := cmd.Run()
