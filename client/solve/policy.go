@@ -87,11 +87,7 @@ func (s *solver) choose(candidates []lit, alts []uint8, provides repo.Capability
 			continue
 		}
 		o := finalists[n]
-		c := e.compareStart(o.rank)
-		if c == 0 {
-			c = comparePackages(s.pkgs[v], s.pkgs[o.v])
-		}
-		if c < 0 {
+		if c := e.compareVersions(o.rank); c < 0 || c == 0 && comparePackages(s.pkgs[v], s.pkgs[o.v]) < 0 {
 			finalists[n] = e
 		}
 	}
@@ -109,7 +105,17 @@ func (s *solver) choose(candidates []lit, alts []uint8, provides repo.Capability
 	}).v
 }
 
-// compareStart compares what comes before the version.
+// compareVersions compares what comes before the version, for two versions of
+// one package: here it does not count what else they would replace.
+func (r rank) compareVersions(o rank) int {
+	return cmp.Or(
+		cmp.Compare(r.alternative, o.alternative),
+		cmp.Compare(min(r.installed, 1), min(o.installed, 1)),
+		cmp.Compare(r.priority, o.priority),
+	)
+}
+
+// compareStart compares what counts most for packages of different names.
 func (r rank) compareStart(o rank) int {
 	return cmp.Or(
 		cmp.Compare(r.alternative, o.alternative),

@@ -140,6 +140,8 @@ func TestInstall(t *testing.T) {
 		{name: "does not fall back", available: []string{"a-2-1.noarch; requires: nothing", "a-1-1.noarch"}, jobs: "install a", set: best,
 			problem: []string{"nothing provides nothing needed by a-2-1.noarch", "best"}},
 		{name: "reinstall", available: []string{"a-1-1.noarch"}, installed: []string{"a-1-1.noarch"}, jobs: "reinstall a", want: []string{"reinstall a-1-1.noarch"}},
+		{name: "newest, though an older one obsoletes", available: []string{"a-1-1.noarch; obsoletes: e", "a-2-1.noarch"}, installed: []string{"e-1-1.noarch"}, jobs: "install a",
+			want: []string{"install a-2-1.noarch"}},
 		{name: "self-provided", available: []string{"a-1-1.noarch; requires: config(a) = 1; provides: config(a) = 1"}, jobs: "install a", want: []string{"install a-1-1.noarch"}},
 		{name: "superfluous choice is dropped", available: []string{"a-1-1.noarch; requires: p; requires: c", "b-1-1.noarch; provides: p", "c-1-1.noarch; provides: p"},
 			jobs: "install a", want: []string{"install a-1-1.noarch", "install c-1-1.noarch"}},
