@@ -106,8 +106,8 @@ func send(conn *net.UnixConn, message any, files []*os.File) error {
 		rights = unix.UnixRights(fds...)
 	}
 	n, _, err := conn.WriteMsgUnix(data, rights, nil)
-	if err != nil {
-		return err
+	if err != nil || n == len(data) {
+		return err // an empty write could meet a peer that has answered and gone
 	}
 	_, err = conn.Write(data[n:])
 	return err

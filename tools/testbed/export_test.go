@@ -1,0 +1,4 @@
+package testbed
+
+// Bare is a testbed without Stork's programs, for tests of the command line.
+var Bare = bare
