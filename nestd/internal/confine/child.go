@@ -60,7 +60,7 @@ func (c Child) Start(ctx context.Context) (*Process, error) {
 	cmd.SysProcAttr = c.attributes()
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
-	go p.run(started)
+	go c.run(p, started)
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", c.Exe, err)
 	}
@@ -69,11 +69,14 @@ func (c Child) Start(ctx context.Context) (*Process, error) {
 
 // run starts the command and waits for it on one thread, since the kernel
 // sends the parent-death signal when the thread that forked ends, not the
-// process (PR_SET_PDEATHSIG(2const)).
-func (p *Process) run(started chan<- error) {
+// process (PR_SET_PDEATHSIG(2const)). The thread stays locked, for dropRoot
+// may have changed it: the runtime ends it with this goroutine.
+func (c Child) run(p *Process, started chan<- error) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := p.cmd.Start()
+	err := c.dropRoot()
+	if err == nil {
+		err = p.cmd.Start()
+	}
 	started <- err
 	if err != nil {
 		return
@@ -117,5 +120,3 @@ func (p *Process) ExitCode() int {
 
 // firstFile is the descriptor of the first of Child.Files.
 const firstFile = 3
-
-const isolated = unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNS

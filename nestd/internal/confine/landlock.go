@@ -3,6 +3,7 @@ package confine
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	llsyscall "github.com/landlock-lsm/go-landlock/landlock/syscall"
@@ -31,6 +32,11 @@ func Seal(dir string) error {
 func restrict(tcp bool, rules ...landlock.Rule) error {
 	if err := checkABI(); err != nil {
 		return err
+	}
+	if os.Getpid() == 1 {
+		if err := settle(); err != nil {
+			return err
+		}
 	}
 	config := landlock.V7
 	if tcp {

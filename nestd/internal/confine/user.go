@@ -9,10 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nobody is the user that a child is to itself where its parent has no other
-// user to give it: the overflow uid, which owns nothing.
-const nobody = 65534
-
 // User returns the user and group, as the caller sees them, to whom the files
 // of a child that is to run as uid and gid belong. They are uid and gid,
 // unless the caller lives in a user namespace that does not map them, as when
@@ -43,29 +39,40 @@ func mapped(path string, id int) bool {
 	return false
 }
 
-// attributes says how the child is cloned. Changing from root to another user
-// before the exec takes all capabilities away. Where there is no other user
-// to change to, the child gets a user namespace of its own, in which it is
-// nobody: it has no capabilities there either, but its files are its
-// parent's, and only namespaces and Landlock keep it from what the parent's
-// user may do.
+// attributes says how the child is cloned and whom it runs as. Changing from
+// root to another user before the exec takes all capabilities away, but for
+// the one that the child needs for its own /proc, and gives up in settle.
 func (c Child) attributes() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{
-		Cloneflags: isolated,
-		Pdeathsig:  syscall.SIGKILL,
-		Setsid:     true,
+		Cloneflags:  unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNS,
+		Pdeathsig:   syscall.SIGKILL,
+		Setsid:      true,
+		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN},
 	}
 	if !c.Network {
 		attr.Cloneflags |= unix.CLONE_NEWNET
 	}
-	uid, gid := User(c.UID, c.GID)
-	if os.Geteuid() == 0 && uid != 0 {
+	if uid, gid := User(c.UID, c.GID); uid != os.Geteuid() {
 		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), Groups: []uint32{}}
-		return attr
 	}
-	attr.Cloneflags |= unix.CLONE_NEWUSER
-	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: nobody, HostID: os.Geteuid(), Size: 1}}
-	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: nobody, HostID: os.Getegid(), Size: 1}}
-	attr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody, NoSetGroups: true}
 	return attr
+}
+
+// rootIsNobody are the securebits (capabilities(7)) with which uid 0 is a
+// user like any other: an exec gives it no capabilities, and it can not take
+// the bits back.
+const rootIsNobody = 1<<0 | 1<<1 // SECBIT_NOROOT, SECBIT_NOROOT_LOCKED
+
+// dropRoot is for a nest that runs without root, in a user namespace of one
+// user. Its children have its own uid there, and so whatever that user may do
+// outside; they lose the namespace's capabilities, and Landlock and their own
+// namespaces keep them from the rest. It changes this thread only.
+func (c Child) dropRoot() error {
+	if uid, _ := User(c.UID, c.GID); uid != os.Geteuid() {
+		return nil
+	}
+	if err := unix.Prctl(unix.PR_SET_SECUREBITS, rootIsNobody, 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot take capabilities away: %w", err)
+	}
+	return nil
 }
