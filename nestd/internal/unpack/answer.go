@@ -29,11 +29,14 @@ type answer struct {
 	err     error  // there is no answer
 }
 
+// errCut says that an answer began and did not end.
+var errCut = errors.New("the answer is cut short")
+
 // readAnswer reads what a child says, and not more than the caller allows.
 func readAnswer(r io.Reader, fileListSize int64) answer {
 	var kind [1]byte
 	if _, err := io.ReadFull(r, kind[:]); err != nil {
-		return answer{err: err}
+		return answer{err: err} // io.EOF if the child said nothing
 	}
 	switch kind[0] {
 	case saysRefused:
@@ -62,15 +65,17 @@ func readAnswer(r io.Reader, fileListSize int64) answer {
 func readString(r io.Reader, most int64) ([]byte, error) {
 	var head [8]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return nil, err
+		return nil, errCut
 	}
 	size := binary.BigEndian.Uint64(head[:])
 	if size > uint64(max(most, 0)) {
 		return nil, fmt.Errorf("an answer of %d bytes, at most %d are allowed", size, most)
 	}
 	b := make([]byte, size)
-	_, err := io.ReadFull(r, b)
-	return b, err
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, errCut
+	}
+	return b, nil
 }
 
 func writeUnpacked(w io.Writer, result Result) error {

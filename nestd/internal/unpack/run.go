@@ -83,6 +83,9 @@ type job struct {
 }
 
 func start(ctx context.Context, o Options, filesDir string, allowed time.Duration) (*job, error) {
+	if uid, _ := confine.User(o.UID, o.GID); uid != o.UID && o.Log != nil {
+		o.Log.Debug("unpacking as the nest's own user: there is no other")
+	}
 	dir, err := os.Open(filesDir)
 	if err != nil {
 		return nil, err
@@ -127,7 +130,7 @@ func (j *job) outcome(ctx context.Context, fed error, answer answer, ended error
 		return context.Cause(ctx)
 	case answer.refused != "":
 		return fmt.Errorf("%w: %s", ErrPackage, answer.refused)
-	case answer.err != nil && ended != nil:
+	case errors.Is(answer.err, io.EOF) && ended != nil:
 		return fmt.Errorf("%w: the unpacker ended early: %w%s", ErrPackage, ended, j.stderr)
 	case answer.err != nil:
 		return fmt.Errorf("%w: the unpacker gave no answer: %w", ErrPackage, answer.err)
