@@ -33,16 +33,21 @@ var digestForm = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 // startRepository makes the repository and serves it. The offline keys stay
 // out of the server's reach.
 func (t *Testbed) startRepository(ctx context.Context) error {
-	dir, keys := t.path(repoName), t.path("offline")
-	out, err := t.tool(ctx, repoName, 0, t.dir, "stork-repo", "init", dir, "--keys", keys)
+	dir := t.path(repoName)
+	for _, d := range []string{dir, t.offline()} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := t.own(dir, repoUser); err != nil {
+		return err
+	}
+	out, err := t.operate(ctx, "init", dir, "--keys", t.offline())
 	if err != nil {
 		return err
 	}
 	if t.state.Root, err = firstDigest(out); err != nil {
 		return fmt.Errorf("cannot find the repository's root in what init printed: %w", err)
-	}
-	if err := t.own(dir, repoUser); err != nil {
-		return err
 	}
 	machine, _ := addresses(0)
 	at := machine.Addr().String() + ":" + strconv.Itoa(repoPort)
@@ -54,6 +59,21 @@ func (t *Testbed) startRepository(ctx context.Context) error {
 		_, err := t.ask(ctx, repoName, box.Request{Get: t.state.URL + "/" + repo.MetadataPath("root", 1)})
 		return err
 	})
+}
+
+// offline is where the operator's offline keys lie.
+func (t *Testbed) offline() string { return t.path("offline") }
+
+// operate runs a command of the repository's operator. Only while it runs are
+// the offline keys within reach of the repository's user.
+func (t *Testbed) operate(ctx context.Context, args ...string) (out string, err error) {
+	t.operator.Lock()
+	defer t.operator.Unlock()
+	if err := t.own(t.offline(), repoUser); err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, t.own(t.offline(), 0)) }()
+	return t.tool(ctx, repoName, repoUser, "/", append([]string{"stork-repo"}, args...)...)
 }
 
 func firstDigest(text string) (repo.Digest, error) {
@@ -77,15 +97,14 @@ func wait(ctx context.Context, what string, attempt func(context.Context) error)
 	}
 }
 
-// own gives a tree to a machine's unprivileged user. Commands that need the
-// offline keys run as root and leave files of root's.
+// own gives a tree to a machine's user.
 func (t *Testbed) own(dir string, user int) error {
 	if t.state.Rootless {
 		return nil
 	}
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a temporary file of the running server's
+			return nil // removed meanwhile
 		}
 		if err != nil {
 			return err
@@ -130,9 +149,17 @@ func (t *Testbed) addPublisher(ctx context.Context, name string) (repo.Digest, e
 	if err := json.Unmarshal([]byte(out), &info); err != nil {
 		return repo.Digest{}, fmt.Errorf("cannot read what 'stork key new' printed: %w", err)
 	}
-	dir := t.path(repoName)
-	_, err = t.tool(ctx, repoName, 0, t.dir, "stork-repo", "publisher", "add", name, filepath.Join(home, name+".keys"), "--dir", dir)
-	return info.Owner, errors.Join(err, t.own(dir, repoUser))
+	// Public, but in the publisher's own folder.
+	keys := t.path("mail", name+".keys")
+	data, err := os.ReadFile(filepath.Join(home, name+".keys"))
+	if err == nil {
+		err = os.WriteFile(keys, data, 0o644)
+	}
+	if err != nil {
+		return repo.Digest{}, err
+	}
+	_, err = t.operate(ctx, "publisher", "add", name, keys, "--dir", t.path(repoName))
+	return info.Owner, err
 }
 
 // startNest makes a nest, has the repository know it, and starts its guests.
@@ -171,9 +198,8 @@ func (t *Testbed) startNest(ctx context.Context, nest string) error {
 }
 
 func (t *Testbed) approve(ctx context.Context, key string) error {
-	dir := t.path(repoName)
-	_, err := t.tool(ctx, repoName, 0, t.dir, "stork-repo", "nest", "add", key, "--dir", dir)
-	return errors.Join(err, t.own(dir, repoUser))
+	_, err := t.operate(ctx, "nest", "add", key, "--dir", t.path(repoName))
+	return err
 }
 
 func (t *Testbed) startGuest(ctx context.Context, operator *client.Operator, nest, guest string) error {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -66,8 +67,9 @@ func processOf(pid int) (process, error) {
 // Testbed is a running testbed, or what is left of one. Its methods may be
 // called from several goroutines.
 type Testbed struct {
-	dir   string
-	state state
+	dir      string
+	state    state
+	operator sync.Mutex // held while the offline keys are within reach
 }
 
 // errNone says that a folder holds no testbed.

@@ -117,7 +117,7 @@ func (t *Testbed) makeFolder() (*os.File, error) {
 	for _, d := range []struct {
 		name string
 		mode os.FileMode
-	}{{"run", 0o700}, {"log", 0o700}, {"base", 0o711}, {"base/mask", 0o711}, {"guests", 0o711}} {
+	}{{"run", 0o700}, {"log", 0o700}, {"base", 0o711}, {"base/mask", 0o711}, {"guests", 0o711}, {"mail", 0o711}} {
 		if err := os.Mkdir(t.path(d.name), d.mode); err != nil {
 			return nil, errors.Join(err, lock.Close())
 		}
