@@ -109,7 +109,7 @@ func (j *blobJob) fill(ctx context.Context) error {
 		if ctx.Err() != nil || !temporary(err) {
 			return err
 		}
-		if j.fetched > before {
+		if j.fetched-before >= tuning.MinBytes { // less, and a server could drip for ever
 			fruitless = 0
 		}
 		fruitless++

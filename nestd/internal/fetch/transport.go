@@ -14,7 +14,7 @@ import (
 type Tuning struct {
 	Stall    time.Duration `json:"stall,omitempty"`     // how long MinBytes may take; default 30 s
 	MinBytes int64         `json:"min_bytes,omitempty"` // default 16 KiB
-	Tries    int           `json:"tries,omitempty"`     // in a row without a new byte; default 6
+	Tries    int           `json:"tries,omitempty"`     // in a row that bring less than MinBytes; default 6
 	Backoff  time.Duration `json:"backoff,omitempty"`   // before the second try, doubled with each; default 250 ms
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -41,6 +42,9 @@ func Open(ctx context.Context, o Options) (*State, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if err := makePrivate(o.Path); err != nil {
+		return nil, fmt.Errorf("cannot open state: %w", err)
+	}
 	writer, err := sql.Open("sqlite3", dsn(o.Path,
 		"_journal_mode=WAL&_busy_timeout=5000&_txlock=immediate&_foreign_keys=1&_synchronous=FULL&_cache_size=-65536"))
 	if err != nil {
@@ -57,6 +61,16 @@ func Open(ctx context.Context, o Options) (*State, error) {
 	reader.SetMaxOpenConns(readers)
 	reader.SetMaxIdleConns(readers)
 	return &State{writer: writer, reader: reader, now: o.Now}, nil
+}
+
+// makePrivate makes the file before SQLite does, which gives the two beside
+// it the same mode.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // dsn escapes path, so that a question mark in it adds no parameters.
