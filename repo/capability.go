@@ -82,9 +82,10 @@ func (c *Capability) UnmarshalText(b []byte) (err error) {
 }
 
 // Overlaps reports whether the ranges of c and o have a version in common, as
-// rpmdsCompare decides it: names must be equal, a side without a version
-// matches every version, and where one side has no release the releases are
-// not compared.
+// rpm's rpmverOverlap decides it: names must be equal, a side without a
+// version matches every version, and where one side has no release the
+// releases are not compared: equal versions then match if that side's
+// operator includes equality, whatever the other's is.
 func (c Capability) Overlaps(o Capability) bool {
 	if c.Name != o.Name {
 		return false
@@ -93,7 +94,8 @@ func (c Capability) Overlaps(o Capability) bool {
 		return true
 	}
 	order := c.EVR.compareVersion(o.EVR)
-	if order == 0 && c.EVR.Release != "" && o.EVR.Release != "" {
+	hasC, hasO := c.EVR.Release != "", o.EVR.Release != ""
+	if order == 0 && hasC && hasO {
 		order = CompareVersion(c.EVR.Release, o.EVR.Release)
 	}
 	switch {
@@ -101,6 +103,9 @@ func (c Capability) Overlaps(o Capability) bool {
 		return c.Op.above() || o.Op.below()
 	case order > 0:
 		return c.Op.below() || o.Op.above()
+	}
+	if hasC && !hasO && o.Op.includes() || hasO && !hasC && c.Op.includes() {
+		return true
 	}
 	return c.Op.includes() && o.Op.includes() ||
 		c.Op.below() && o.Op.below() ||
