@@ -52,31 +52,64 @@ func (c *checker) signatures(files []string) error {
 			c.problem("%s: %v", p, err)
 		}
 	}
+	delegated, err := c.delegations()
+	if err != nil {
+		c.problem("%v", err)
+	}
 	for role, documents := range byRole {
-		if err := c.chain(role, len(documents)); err != nil {
+		if _, ok := delegated[role]; !ok { // removed; who pinned it may still ask
+			delegated[role] = signing.Delegation{DelegationFields: signing.DelegationFields{Version: int64(len(documents))}}
+		}
+	}
+	for role, d := range delegated {
+		if err := c.chain(role, d); err != nil {
 			c.problem("keys/%s: %v", role, err)
 		}
 	}
 	return nil
 }
 
-// chain verifies a role's key documents from the first.
-func (c *checker) chain(role string, n int) error {
+// delegations returns what the targets role says of every role.
+func (c *checker) delegations() (map[string]signing.Delegation, error) {
+	all := map[string]signing.Delegation{}
+	now, err := c.home.Versions()
+	if err != nil {
+		return all, err
+	}
+	b, err := os.ReadFile(c.home.TreePath(repo.MetadataPath("targets", now.Roles["targets"])))
+	if err != nil {
+		return all, err
+	}
+	list, err := signing.ReadDelegations(b)
+	for _, d := range list {
+		all[string(d.Role)] = d
+	}
+	return all, err
+}
+
+// chain verifies a role's key documents from the first to the one that is
+// delegated to.
+func (c *checker) chain(role string, d signing.Delegation) error {
 	parsed, err := repo.ParseRole(role)
 	if err != nil {
 		return err
 	}
-	documents := make([][]byte, n)
+	documents := make([][]byte, d.Version)
 	for i := range documents {
 		if documents[i], err = os.ReadFile(c.home.TreePath(repo.KeyDocumentPath(parsed, int64(i)+1))); err != nil {
 			return err
 		}
 	}
 	newest, err := signing.VerifyDocuments(documents)
-	if err == nil && newest.Role != parsed {
-		err = fmt.Errorf("these are the key documents of %s", newest.Role)
+	switch {
+	case err != nil:
+		return err
+	case newest.Role != parsed:
+		return fmt.Errorf("these are the key documents of %s", newest.Role)
+	case !d.Digest.IsZero() && newest.Digest != d.Digest:
+		return fmt.Errorf("key document %d is not the one that is delegated to", newest.Version)
 	}
-	return err
+	return nil
 }
 
 // collect adds the keys that a root or key document lists. A file that can

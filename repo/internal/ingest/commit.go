@@ -122,7 +122,7 @@ func (i *Ingest) placing(s *session, v *verified) *placing {
 		if !v.oldIndex.IsZero() && v.oldIndex != v.index.Object.Digest {
 			m.OldPack = repo.PackPath(v.oldIndex)
 		}
-		if len(v.index.Shards()) > packFrom {
+		if len(v.index.Shards()) >= i.limits.PackFrom {
 			m.Pack = repo.PackPath(v.index.Object.Digest)
 		}
 	}

@@ -11,10 +11,6 @@ import (
 	"stork/repo/index"
 )
 
-// packFrom is the number of shards above which an index is also served as
-// one stream. Below, fetching them one by one is as quick.
-const packFrom = 64
-
 // writePack makes the pack of an index: all tables, then all shards, each
 // document as it is, in order, in one zstd stream. Readers know from root and
 // tables where each ends and what its digest is.

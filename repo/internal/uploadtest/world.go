@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -34,7 +35,12 @@ type World struct {
 // NewWorld makes a repository in a directory of its own.
 func NewWorld(tb testing.TB) *World {
 	tb.Helper()
-	dir := tb.TempDir()
+	return NewWorldIn(tb, scratch(tb))
+}
+
+// NewWorldIn makes a repository in a directory.
+func NewWorldIn(tb testing.TB, dir string) *World {
+	tb.Helper()
 	w := &World{Offline: filepath.Join(dir, "offline")}
 	h, err := home.Init(home.InitOptions{Dir: filepath.Join(dir, "repo"), Offline: w.Offline})
 	if err != nil {
@@ -42,6 +48,23 @@ func NewWorld(tb testing.TB) *World {
 	}
 	w.Home = h
 	return w
+}
+
+// scratch makes a directory in memory where there is one: these tests make
+// thousands of fsyncs, and what a disk does after a crash they learn from
+// injected faults, not from the disk. The program's own tests use the disk.
+func scratch(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "stork-repo-test-")
+	if err != nil {
+		return tb.TempDir()
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Error(err)
+		}
+	})
+	return dir
 }
 
 // Reopen opens the repository with another disk.
@@ -90,7 +113,7 @@ func (w *World) Publisher(tb testing.TB, name repo.Publisher) *Publisher {
 // Stranger makes a publisher that the repository does not know.
 func (w *World) Stranger(tb testing.TB, name repo.Publisher) *Publisher {
 	tb.Helper()
-	dir := tb.TempDir()
+	dir := scratch(tb)
 	p := &Publisher{Name: name, World: w, versions: map[repo.Role]int64{}}
 	var err error
 	if p.Index, err = author.CreateIdentity(durable.Disk{}, dir, name.PublisherRole(), time.Now()); err != nil {
