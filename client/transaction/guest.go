@@ -103,7 +103,7 @@ func (g *Guest) open(ctx context.Context) error {
 	return g.recover(ctx)
 }
 
-// takeLock waits for nobody. The file says who has it.
+// takeLock does not wait for another stork. The file says who has the lock.
 func (g *Guest) takeLock() error {
 	if err := g.options.Disk.MkdirAll(g.dir, 0o755); err != nil {
 		return fmt.Errorf("cannot make %s: %w", g.dir, err)
@@ -113,7 +113,7 @@ func (g *Guest) takeLock() error {
 	if err != nil {
 		return fmt.Errorf("cannot lock the guest: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock(f); err != nil {
 		busy := &BusyError{PID: readPID(f)}
 		f.Close() // read only so far
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -130,6 +130,18 @@ func (g *Guest) takeLock() error {
 		}
 	}
 	return nil
+}
+
+// flock takes the lock. A stork that was killed while it was starting a
+// scriptlet leaves a child that has the lock for some milliseconds more.
+func flock(f *os.File) error {
+	for try := 0; ; try++ {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || try == 20 {
+			return err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 func readPID(f *os.File) int {

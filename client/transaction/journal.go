@@ -36,14 +36,14 @@ const (
 // step is one thing to do, in order.
 type step struct {
 	Kind        stepKind    `json:"kind"`
-	ID          repo.Digest `json:"id"` // whose it is
-	Name        string      `json:"name"`
+	ID          repo.Digest `json:"id"`                // whose it is; of a trigger: whom it is about
+	Name        string      `json:"name"`              // whose it is
 	Element     int         `json:"element,omitempty"` // place, remove: of the plan
 	Phase       repo.Phase  `json:"phase,omitempty"`
 	Interpreter []string    `json:"interpreter,omitempty"`
 	Script      string      `json:"script,omitempty"`
 	Args        []int       `json:"args,omitempty"`
-	Input       string      `json:"input,omitempty"`
+	Input       string      `json:"input,omitempty"` // what a file trigger reads
 }
 
 // progress says that a transaction can not be undone any more, because

@@ -208,12 +208,17 @@ type run struct {
 func (g *Guest) plan(ctx context.Context, w *work, views map[repo.Digest]string) (*run, error) {
 	g.tell(Event{Step: StepPlan})
 	serial := g.state.Serial + 1
-	plan, err := share.MakePlan(ctx, g.root, g.state.placed(), w.change(g.state, views, strconv.FormatInt(serial, 10)))
+	change := w.change(g.state, views, strconv.FormatInt(serial, 10))
+	plan, err := share.MakePlan(ctx, g.root, g.state.placed(), change)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := g.order(w, change.Add)
 	if err != nil {
 		return nil, err
 	}
 	r := &run{g: g, base: g.state, views: views, progress: progress{Serial: serial},
-		journal: journal{Format: journalFormat, Serial: serial, Plan: *plan, Steps: g.order(w), Reasons: w.reasons, Add: []Installed{}}}
+		journal: journal{Format: journalFormat, Serial: serial, Plan: *plan, Steps: steps, Reasons: w.reasons, Add: []Installed{}}}
 	for i := range w.install {
 		r.journal.Add = append(r.journal.Add, g.entry(&w.install[i], plan.Elements[i].Placed))
 	}

@@ -1,104 +1,180 @@
 package transaction
 
 import (
+	"slices"
+
+	"stork/client/share"
 	"stork/repo"
 )
 
 // order lays out the steps of a transaction as rpm does (rpm.org, "Scriptlet
-// ordering"): %pretrans of all that come and %preuntrans of all that go; for
-// each package that comes %pre, its files, %post, and then for each one that
-// it replaces %preun, removal, %postun; what goes without replacement; and at
-// the end %posttrans and %postuntrans.
+// ordering" and "File triggers"; where these are silent, as rpm 4.18 was seen
+// to do): %pretrans of all that come and %preuntrans of all that go; for each
+// package that comes %pre, its files, %post, and then for each one that it
+// replaces %preun, removal, %postun; what goes without replacement; and at
+// the end %posttrans and %postuntrans. Triggers stand around them.
 type order struct {
-	work  *work
-	count map[repo.Name]int // instances installed, as the steps go by
-	steps []step
+	guest     *Guest
+	work      *work
+	layers    []share.Layer
+	present   []holder // what is installed, as the steps go by
+	args      map[repo.Digest]int
+	steps     []step
+	wantFiles bool
+	listed    map[repo.Digest][]string
+	err       error
 }
 
-func (g *Guest) order(w *work) []step {
-	o := &order{work: w, count: map[repo.Name]int{}}
+func (g *Guest) order(w *work, layers []share.Layer) ([]step, error) {
+	o := &order{guest: g, work: w, layers: layers, args: map[repo.Digest]int{}, listed: map[repo.Digest][]string{}}
 	for i := range g.state.Packages {
-		o.count[g.state.Packages[i].Ref.Name]++
+		p := &g.state.Packages[i]
+		o.present = append(o.present, holderOf(p))
+		o.wantFiles = o.wantFiles || len(p.FileTriggers) > 0
 	}
-	args := o.arguments()
+	var coming, going []repo.Digest
 	for i := range w.install {
-		p := &w.install[i]
-		o.scripts(p, p.Record.Scriptlets, repo.PreTrans, args[p.Ref.ID])
+		coming = append(coming, w.install[i].Ref.ID)
+		o.wantFiles = o.wantFiles || len(w.install[i].Record.FileTriggers) > 0
 	}
 	for _, old := range w.leaving() {
-		o.scriptsOf(old, repo.PreUnTrans, args[old.Ref.ID])
+		going = append(going, old.Ref.ID)
 	}
+	o.arguments()
+	for i := range w.install {
+		o.scripts(&w.install[i], repo.PreTrans)
+	}
+	for _, old := range w.leaving() {
+		o.scriptsOf(old, repo.PreUnTrans)
+	}
+	o.transactionTriggers(repo.TransFileTriggerUn, going)
+	watching := o.present
 	if o.silent() {
-		// Nothing but files: all that comes goes first, so that until the
-		// first removal everything can be undone.
-		for i := range w.install {
-			o.place(i)
-		}
-		for _, old := range w.leaving() {
-			o.remove(old)
-		}
+		o.filesOnly()
 	} else {
-		o.interleave(args)
+		o.interleave()
 	}
 	for i := range w.install {
-		p := &w.install[i]
-		o.scripts(p, p.Record.Scriptlets, repo.PostTrans, args[p.Ref.ID])
+		o.scripts(&w.install[i], repo.PostTrans)
 	}
 	for _, old := range w.leaving() {
-		o.scriptsOf(old, repo.PostUnTran, args[old.Ref.ID])
+		o.scriptsOf(old, repo.PostUnTran)
 	}
-	return append(o.steps, w.after...)
+	o.transactionTriggers(repo.TransFileTriggerIn, coming)
+	o.lostTriggers(watching, going)
+	o.steps = append(o.steps, w.after...)
+	return o.steps, o.err
 }
 
-func (o *order) interleave(args map[repo.Digest]int) {
+// lostTriggers emits what runs once after all that goes is gone. Packages
+// that went themselves have no part any more.
+func (o *order) lostTriggers(before []holder, going []repo.Digest) {
+	var files []string
+	for _, id := range going {
+		files = append(files, o.files(id)...)
+	}
+	for _, h := range o.present {
+		wasThere := slices.ContainsFunc(before, func(b holder) bool { return b.id == h.id })
+		if wasThere || len(going) > 0 {
+			o.emitFileTriggers([]holder{h}, repo.Digest{}, repo.TransFileTriggerPostUn, files, always)
+		}
+	}
+}
+
+// filesOnly: without scriptlets all that comes goes first, so that until the
+// first removal everything can be undone.
+func (o *order) filesOnly() {
+	for i := range o.work.install {
+		o.place(i)
+	}
+	for _, old := range o.work.leaving() {
+		o.remove(old)
+	}
+}
+
+func (o *order) interleave() {
 	for i := range o.work.install {
 		p := &o.work.install[i]
-		o.scripts(p, p.Record.Scriptlets, repo.Pre, args[p.Ref.ID])
-		o.place(i)
-		o.scripts(p, p.Record.Scriptlets, repo.Post, args[p.Ref.ID])
+		o.bring(i)
 		for _, old := range o.work.replaced(p.Ref.ID) {
-			o.erase(old, args)
+			o.erase(old)
 		}
 	}
 	for _, old := range o.work.removed() {
-		o.erase(old, args)
+		o.erase(old)
 	}
 }
 
-func (o *order) erase(old *Installed, args map[repo.Digest]int) {
-	o.scriptsOf(old, repo.PreUn, args[old.Ref.ID])
-	o.remove(old)
-	o.scriptsOf(old, repo.PostUn, args[old.Ref.ID])
+// bring is rpm's rpmPackageInstall.
+func (o *order) bring(i int) {
+	p := &o.work.install[i]
+	h, files := newHolder(p), o.files(p.Ref.ID)
+	o.othersTriggers(h, repo.TriggerPreIn, 0)
+	o.ownTriggers(h, repo.TriggerPreIn, 0)
+	o.scripts(p, repo.Pre)
+	o.place(i)
+	o.fileTriggersOn(h.id, repo.FileTriggerIn, files, early)
+	o.ownFileTriggers(h, repo.FileTriggerIn, early)
+	o.scripts(p, repo.Post)
+	o.othersTriggers(h, repo.TriggerIn, 0)
+	o.ownTriggers(h, repo.TriggerIn, 0)
+	o.fileTriggersOn(h.id, repo.FileTriggerIn, files, late)
+	o.ownFileTriggers(h, repo.FileTriggerIn, late)
 }
 
-// arguments returns $1 for every package: how many of its name are installed
+// erase is rpm's rpmPackageErase.
+func (o *order) erase(old *Installed) {
+	h, files := holderOf(old), o.lost(old.Ref.ID)
+	o.ownFileTriggers(h, repo.FileTriggerUn, early)
+	o.fileTriggersOn(h.id, repo.FileTriggerUn, files, early)
+	o.ownTriggers(h, repo.TriggerUn, -1)
+	o.othersTriggers(h, repo.TriggerUn, -1)
+	o.scriptsOf(old, repo.PreUn)
+	o.ownFileTriggers(h, repo.FileTriggerUn, late)
+	o.fileTriggersOn(h.id, repo.FileTriggerUn, files, late)
+	watching := o.present
+	o.remove(old)
+	o.emitFileTriggers(watching, h.id, repo.FileTriggerPostUn, files, early)
+	o.scriptsOf(old, repo.PostUn)
+	o.othersTriggers(h, repo.TriggerPostUn, 0)
+	o.emitFileTriggers(watching, h.id, repo.FileTriggerPostUn, files, late)
+}
+
+// arguments sets $1 for every package: how many of its name are installed
 // once it is, or are left once it is gone.
-func (o *order) arguments() map[repo.Digest]int {
-	args := map[repo.Digest]int{}
+func (o *order) arguments() {
+	count := map[repo.Name]int{}
+	for _, h := range o.present {
+		count[h.nevra.Name]++
+	}
 	drop := func(list []*Installed) {
 		for _, old := range list {
-			o.count[old.Ref.Name]--
-			args[old.Ref.ID] = o.count[old.Ref.Name]
+			count[old.Ref.Name]--
+			o.args[old.Ref.ID] = count[old.Ref.Name]
 		}
 	}
 	for i := range o.work.install {
 		p := &o.work.install[i]
-		o.count[p.Ref.Name]++
+		count[p.Ref.Name]++
+		coming := count[p.Ref.Name]
 		drop(o.work.replaced(p.Ref.ID))
-		if _, reinstalled := args[p.Ref.ID]; reinstalled {
-			args[p.Ref.ID] = 2 // as rpm --replacepkgs counts
-			continue
-		}
-		args[p.Ref.ID] = o.count[p.Ref.Name] + o.work.replacedNamed(p)
+		o.args[p.Ref.ID] = coming // also of one that is installed again
 	}
 	drop(o.work.removed())
-	return args
 }
 
 // silent reports whether nothing but files comes and goes.
 func (o *order) silent() bool {
+	quiet := func(h holder, scripts []repo.Scriptlet) bool {
+		return len(scripts)+len(h.triggers)+len(h.fileTriggers) == 0
+	}
 	for i := range o.work.install {
-		if len(o.work.install[i].Record.Scriptlets) > 0 {
+		if p := &o.work.install[i]; !quiet(newHolder(p), p.Record.Scriptlets) {
+			return false
+		}
+	}
+	for _, h := range o.present {
+		if !quiet(h, nil) {
 			return false
 		}
 	}
@@ -113,30 +189,32 @@ func (o *order) silent() bool {
 func (o *order) place(i int) {
 	p := &o.work.install[i]
 	o.steps = append(o.steps, step{Kind: placeStep, ID: p.Ref.ID, Name: p.Record.NEVRA().String(), Element: i})
+	o.present = append(slices.Clone(o.present), newHolder(p))
 }
 
 // remove's element is filled in once the plan is made.
 func (o *order) remove(old *Installed) {
 	o.steps = append(o.steps, step{Kind: removeStep, ID: old.Ref.ID, Name: old.NEVRA().String()})
+	i := slices.IndexFunc(o.present, func(h holder) bool { return h.id == old.Ref.ID })
+	o.present = slices.Delete(slices.Clone(o.present), i, i+1)
 }
 
-func (o *order) scripts(p *Package, list []repo.Scriptlet, phase repo.Phase, arg int) {
-	if !o.work.ran[ranKey{p.Ref.ID, phase}] {
-		o.script(p.Ref.ID, p.Record.NEVRA(), list, phase, arg)
+func (o *order) scripts(p *Package, phase repo.Phase) {
+	o.script(p.Ref.ID, p.Record.NEVRA(), p.Record.Scriptlets, phase)
+}
+
+func (o *order) scriptsOf(old *Installed, phase repo.Phase) {
+	o.script(old.Ref.ID, old.NEVRA(), old.Scriptlets, phase)
+}
+
+func (o *order) script(id repo.Digest, name repo.NEVRA, list []repo.Scriptlet, phase repo.Phase) {
+	if o.work.ran[ranKey{id, phase}] {
+		return
 	}
-}
-
-func (o *order) scriptsOf(old *Installed, phase repo.Phase, arg int) {
-	if !o.work.ran[ranKey{old.Ref.ID, phase}] {
-		o.script(old.Ref.ID, old.NEVRA(), old.Scriptlets, phase, arg)
-	}
-}
-
-func (o *order) script(id repo.Digest, name repo.NEVRA, list []repo.Scriptlet, phase repo.Phase, arg int) {
 	for _, s := range list {
 		if s.Phase == phase {
 			o.steps = append(o.steps, step{Kind: scriptStep, ID: id, Name: name.String(), Phase: phase,
-				Interpreter: s.Interpreter, Script: s.Script, Args: []int{arg}})
+				Interpreter: s.Interpreter, Script: s.Script, Args: []int{o.args[id]}})
 		}
 	}
 }

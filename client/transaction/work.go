@@ -90,6 +90,17 @@ func (g *Guest) checkPackage(p *Package, gone, coming map[repo.Digest]bool) erro
 			failed = errors.Join(failed, scriptlet.Supported(name, s.Phase, s.Interpreter))
 		}
 	}
+	return errors.Join(failed, supportedTriggers(newHolder(p)))
+}
+
+func supportedTriggers(h holder) error {
+	var failed error
+	for _, t := range h.triggers {
+		failed = errors.Join(failed, scriptlet.Supported(h.nevra.String(), t.Phase, t.Interpreter))
+	}
+	for _, t := range h.fileTriggers {
+		failed = errors.Join(failed, scriptlet.Supported(h.nevra.String(), t.Phase, t.Interpreter))
+	}
 	return failed
 }
 
@@ -111,17 +122,6 @@ func (w *work) leaving() []*Installed {
 		list = append(list, w.replaces[w.install[i].Ref.ID]...)
 	}
 	return append(list, w.remove...)
-}
-
-// replacedNamed counts the packages of the same name that p replaces.
-func (w *work) replacedNamed(p *Package) int {
-	n := 0
-	for _, old := range w.replaces[p.Ref.ID] {
-		if old.Ref.Name == p.Ref.Name {
-			n++
-		}
-	}
-	return n
 }
 
 func (w *work) empty() bool { return len(w.install) == 0 && len(w.remove) == 0 && len(w.after) == 0 }
