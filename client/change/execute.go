@@ -2,9 +2,11 @@ package change
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"stork/client/catalog"
+	"stork/client/share"
 	"stork/client/solve"
 	"stork/client/transaction"
 	"stork/nestd/api"
@@ -48,12 +50,35 @@ func (g *Guest) Execute(ctx context.Context, p *Plan, onEvent func(api.Event)) (
 	if err != nil {
 		return nil, err
 	}
-	done, err := g.Transaction.Run(ctx, change)
+	done, err := g.run(ctx, change)
 	if err != nil {
 		return nil, err
 	}
 	outcome.finish(done)
 	return outcome, nil
+}
+
+// run hands the change to the transaction: mounts of the nest's layers, or,
+// without a nest, copies of layers that are dropped afterwards.
+func (g *Guest) run(ctx context.Context, change transaction.Change) (*transaction.Outcome, error) {
+	alone, ok := g.Nest.(Alone)
+	if !ok {
+		return g.Transaction.Run(ctx, change)
+	}
+	change.Method = share.Copy
+	ids := make([]repo.Digest, len(change.Install))
+	for i := range change.Install {
+		ids[i] = change.Install[i].Ref.ID
+	}
+	layers, err := alone.Layers(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i := range change.Install {
+		change.Install[i].LayerPath = layers[ids[i]]
+	}
+	done, err := g.Transaction.Run(ctx, change)
+	return done, errors.Join(err, alone.Drop(ctx, ids))
 }
 
 // add counts what one package cost.
@@ -82,7 +107,7 @@ func (o *Outcome) finish(done *transaction.Outcome) {
 
 // change is the plan as the transaction wants it.
 func (g *Guest) change(p *Plan, prepared map[repo.Digest]*api.Prepared) (transaction.Change, error) {
-	c := transaction.Change{Method: g.Method, Replaces: map[repo.Digest][]repo.Digest{}}
+	c := transaction.Change{Replaces: map[repo.Digest][]repo.Digest{}}
 	for _, step := range p.steps {
 		if step.Action == solve.Remove {
 			id, err := repo.ParseHex(step.Package.ID)

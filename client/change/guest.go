@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"stork/client/catalog"
-	"stork/client/share"
 	"stork/client/solve"
 	"stork/client/transaction"
 	"stork/nestd/api"
@@ -19,6 +18,14 @@ type Nest interface {
 	Prepare(ctx context.Context, request api.PrepareRequest, onEvent func(api.Event)) ([]api.Prepared, error)
 }
 
+// Alone is what a Nest is besides where there is no nest: its layers lie in
+// the guest, are copied from there, and dropped.
+type Alone interface {
+	Nest
+	Layers(ctx context.Context, ids []repo.Digest) (map[repo.Digest]string, error)
+	Drop(ctx context.Context, ids []repo.Digest) error
+}
+
 // Transactor carries out a change in the guest: a transaction.Guest.
 type Transactor interface {
 	State() *transaction.State
@@ -31,7 +38,6 @@ type Guest struct {
 	System      solve.System     // what the guest has besides Stork's packages
 	Nest        Nest             // nil with Catalog
 	Transaction Transactor
-	Method      share.Method // how what comes is placed
 	Arch        repo.Arch
 }
 

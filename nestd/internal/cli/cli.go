@@ -4,7 +4,7 @@ import (
 	"context"
 	"io"
 
-	"stork/nestd/internal/unpack"
+	"stork/nestd/unpack"
 	"stork/repo/program"
 )
 

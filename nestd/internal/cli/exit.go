@@ -6,7 +6,7 @@ import (
 	"stork/client"
 	"stork/nestd/api"
 	"stork/nestd/internal/nest"
-	"stork/nestd/internal/store"
+	"stork/nestd/store"
 	"stork/repo/program"
 )
 

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"stork/nestd/internal/confine"
+	"stork/nestd/confine"
 	"stork/repo"
 )
 

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"stork/nestd/internal/confine"
+	"stork/nestd/confine"
 )
 
 // What an error of this package wraps, so that the core can choose the wire

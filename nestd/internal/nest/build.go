@@ -8,11 +8,11 @@ import (
 	"os"
 
 	"stork/nestd/api"
-	"stork/nestd/internal/confine"
+	"stork/nestd/confine"
 	"stork/nestd/internal/fetch"
 	"stork/nestd/internal/state"
-	"stork/nestd/internal/store"
-	"stork/nestd/internal/unpack"
+	"stork/nestd/store"
+	"stork/nestd/unpack"
 	"stork/repo"
 	"stork/repo/index"
 )

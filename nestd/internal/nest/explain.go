@@ -11,7 +11,7 @@ import (
 	"stork/nestd/internal/attach"
 	"stork/nestd/internal/fetch"
 	"stork/nestd/internal/state"
-	"stork/nestd/internal/unpack"
+	"stork/nestd/unpack"
 	"stork/signing"
 )
 

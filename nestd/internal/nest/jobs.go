@@ -5,7 +5,7 @@ import (
 	"sync"
 
 	"stork/nestd/api"
-	"stork/nestd/internal/store"
+	"stork/nestd/store"
 	"stork/repo"
 )
 

@@ -16,8 +16,8 @@ import (
 	"stork/nestd/internal/attach"
 	"stork/nestd/internal/fetch"
 	"stork/nestd/internal/state"
-	"stork/nestd/internal/store"
-	"stork/nestd/internal/unpack"
+	"stork/nestd/store"
+	"stork/nestd/unpack"
 	"stork/repo"
 	"stork/repo/durable"
 )

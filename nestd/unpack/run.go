@@ -13,7 +13,7 @@ import (
 	"time"
 	"unicode"
 
-	"stork/nestd/internal/confine"
+	"stork/nestd/confine"
 	"stork/repo"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"stork/nestd/internal/confine"
+	"stork/nestd/confine"
 	"stork/repo/rpmfile"
 )
 

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"stork/nestd/internal/confine"
+	"stork/nestd/confine"
 	"stork/repo"
 	"stork/repo/rpmfile"
 )

@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"stork/client/catalog"
+	"stork/client/solve"
+	"stork/client/transaction"
+	"stork/nestd/api"
+	"stork/repo"
+	"stork/repo/program"
+)
+
+type infoCmd struct {
+	JSON     bool     `name:"json" help:"Print the package records."`
+	Packages []string `arg:"" name:"package" help:"Packages; without a version, the one that would be installed."`
+}
+
+// described is one package with its verified record.
+type described struct {
+	ID        repo.Digest    `json:"id"`
+	Publisher repo.Publisher `json:"publisher"`
+	Installed bool           `json:"installed"`
+	Rule      string         `json:"rule"` // of the policy that admits it
+	Record    *repo.Record   `json:"record"`
+}
+
+// Run implements the command.
+func (c *infoCmd) Run(ctx context.Context, g *grammar, env *environment, streams program.Streams) error {
+	s := newSession(g, env, streams)
+	defer s.close()
+	state, err := s.state(ctx)
+	if err != nil {
+		return err
+	}
+	books, err := s.catalog(ctx)
+	if err != nil {
+		return err
+	}
+	var list []described
+	for _, text := range c.Packages {
+		d, err := describe(ctx, books, state, text)
+		if err != nil {
+			return err
+		}
+		list = append(list, d)
+	}
+	if c.JSON {
+		return streams.JSON(list)
+	}
+	for i := range list {
+		printInfo(streams, &list[i])
+	}
+	return nil
+}
+
+func describe(ctx context.Context, books *catalog.Catalog, state *transaction.State, text string) (described, error) {
+	a, err := pick(ctx, books, text)
+	if err != nil {
+		return described{}, err
+	}
+	record, err := books.Verify(ctx, a)
+	return described{a.Ref.ID, a.Ref.Publisher, state.Find(a.Ref.ID) != nil, a.Decision.Reason, record}, err
+}
+
+// pick returns the candidate that a spec would install: the best publisher's
+// newest.
+func pick(ctx context.Context, books *catalog.Catalog, text string) (*catalog.Candidate, error) {
+	spec, err := solve.ParseSpec(text)
+	if err != nil {
+		return nil, &program.Error{Status: program.Usage, Err: err}
+	}
+	found, err := books.Find(ctx, []api.Query{specQuery(spec)})
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range found {
+		if spec.Matches(a.Package()) && (a.Entry.Arch == arch() || a.Entry.Arch == repo.NoArch) {
+			return a, nil
+		}
+	}
+	for _, r := range books.Refused() {
+		if r.Named(text) {
+			return nil, &program.Error{Status: exitUntrusted, Err: fmt.Errorf("%s from %s is not admitted: %s", r.NEVRA, r.Ref.Publisher, r.Reason)}
+		}
+	}
+	return nil, &program.Error{Status: exitNotFound, Err: fmt.Errorf("no package %q", text), Hint: "`stork search WORD` looks for packages by name and summary."}
+}
+
+func specQuery(spec solve.Spec) api.Query {
+	switch spec.Kind {
+	case solve.NameSpec:
+		return api.Query{Kind: api.ByName, Terms: []string{string(spec.Name)}}
+	case solve.GlobSpec:
+		return api.Query{Kind: api.ByGlob, Terms: []string{spec.Pattern}}
+	}
+	return api.Query{Kind: api.ByCapability, Terms: []string{spec.Capability.Name}}
+}
+
+func printInfo(out program.Streams, d *described) {
+	r := d.Record
+	lines := [][2]string{
+		{"Name", string(r.Name)}, {"Version", r.EVR().String()}, {"Architecture", string(r.Arch)},
+		{"Publisher", string(d.Publisher)}, {"Package ID", d.ID.String()}, {"Summary", r.Summary},
+		{"Licence", r.License}, {"URL", r.URL}, {"Vendor", r.Vendor}, {"Source", r.Source},
+		{"Blob", fmt.Sprintf("%s, %s", bytes(r.Blob.Size), r.Blob.Digest)},
+		{"Files", fmt.Sprintf("%d, %s", r.FileList.Count, bytes(r.InstalledSize))},
+		{"Scriptlets", scriptletNames(r)}, {"Trust", d.Rule},
+	}
+	if r.BuildTime > 0 {
+		lines = append(lines, [2]string{"Built", time.Unix(r.BuildTime, 0).UTC().Format(time.RFC3339)})
+	}
+	if d.Installed {
+		lines = append(lines, [2]string{"Installed", "yes"})
+	}
+	for _, l := range lines {
+		if l[1] != "" {
+			fmt.Fprintf(out.Out, "%-13s %s\n", l[0]+":", l[1])
+		}
+	}
+	if r.Description != "" {
+		fmt.Fprintf(out.Out, "\n%s\n\n", r.Description)
+	}
+}
+
+func scriptletNames(r *repo.Record) string {
+	var names []string
+	for _, s := range r.Scriptlets {
+		names = append(names, "%"+string(s.Phase))
+	}
+	return strings.Join(names, " ")
+}

@@ -1,0 +1,29 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"stork/client"
+	"stork/repo/program"
+)
+
+type mountCmd struct {
+	Unit bool `help:"Print a systemd unit that does it at every start, for /etc/systemd/system/stork-mount.service."`
+}
+
+// Run implements the command.
+func (c *mountCmd) Run(ctx context.Context, g *grammar, env *environment, streams program.Streams) error {
+	if c.Unit {
+		_, err := fmt.Fprint(streams.Out, client.MountUnit)
+		return err
+	}
+	s := newSession(g, env, streams)
+	defer s.close()
+	guest, err := s.guest(ctx, false, nil)
+	if err != nil {
+		return err
+	}
+	defer guest.Close()
+	return guest.Mount(ctx)
+}

@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"context"
+
+	"stork/client"
+	"stork/client/catalog"
+	"stork/nestd/api"
+	"stork/repo"
+)
+
+// nestHost is the host's nest as a session sees it.
+type nestHost struct {
+	nest *client.Nest
+}
+
+// Files implements [catalog.Origin].
+func (h *nestHost) Files(root repo.Digest) catalog.Files { return h.nest.Repository(root) }
+
+// Query implements [catalog.Origin].
+func (h *nestHost) Query(ctx context.Context, r api.QueryRequest) (*api.QueryResponse, error) {
+	return h.nest.Query(ctx, r)
+}
+
+// Prepare implements [change.Nest].
+func (h *nestHost) Prepare(ctx context.Context, r api.PrepareRequest, onEvent func(api.Event)) ([]api.Prepared, error) {
+	return h.nest.Prepare(ctx, r, onEvent)
+}
+
+// Attach has layers mounted in this guest's view.
+func (h *nestHost) Attach(ctx context.Context, ids []repo.Digest) (map[repo.Digest]string, error) {
+	response, err := h.nest.Attach(ctx, api.AttachRequest{Packages: ids})
+	if err != nil {
+		return nil, err
+	}
+	return response.Layers, nil
+}
+
+// Detach takes layers out of this guest's view.
+func (h *nestHost) Detach(ctx context.Context, ids []repo.Digest) error {
+	return h.nest.Detach(ctx, api.DetachRequest{Packages: ids})
+}
+
+// References tells the nest what is installed.
+func (h *nestHost) References(ctx context.Context, ids []repo.Digest) error {
+	return h.nest.References(ctx, ids)
+}
+
+// Close implements host.
+func (h *nestHost) Close() error {
+	h.nest.Close()
+	return nil
+}

@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+
+	"stork/client/change"
+	"stork/client/transaction"
+	"stork/nestd/api"
+	"stork/repo"
+)
+
+// progress shows what long work does: a bar for each package on a terminal,
+// nothing elsewhere. Work that is done at once shows nothing at all.
+type progress struct {
+	mu    sync.Mutex
+	w     io.Writer
+	bars  *mpb.Progress // nil: nothing to show yet
+	by    map[repo.Digest]*packageBar
+	names map[repo.Digest]string // what bars are called
+	on    bool                   // on a terminal
+}
+
+type packageBar struct {
+	bar   *mpb.Bar
+	phase api.Phase
+}
+
+func newProgress(w io.Writer, quiet bool) *progress {
+	return &progress{w: w, by: map[repo.Digest]*packageBar{}, on: !quiet && isTerminal(w)}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// event shows the nest's progress.
+func (p *progress) event(e api.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.on || e.Progress == nil {
+		return
+	}
+	if e.Progress.Phase == api.Ready {
+		p.done(e.Progress.ID)
+		return
+	}
+	if e.Progress.Total <= 0 {
+		return
+	}
+	b := p.by[e.Progress.ID]
+	if b == nil || b.phase != e.Progress.Phase {
+		p.done(e.Progress.ID)
+		b = p.add(e.Progress)
+	}
+	b.bar.SetCurrent(e.Progress.Done)
+}
+
+func (p *progress) add(e *api.Progress) *packageBar {
+	if p.bars == nil {
+		p.bars = mpb.New(mpb.WithOutput(p.w), mpb.WithWidth(60))
+	}
+	counters := decor.Counters(decor.SizeB1000(0), "% .1f / % .1f")
+	if e.Phase == api.Storing {
+		counters = decor.CountersNoUnit("%d / %d files")
+	}
+	bar := p.bars.AddBar(e.Total, mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Name(fmt.Sprintf("%-10s %s ", e.Phase, p.name(e.ID)))),
+		mpb.AppendDecorators(counters))
+	b := &packageBar{bar, e.Phase}
+	p.by[e.ID] = b
+	return b
+}
+
+// planned tells what the plan's packages are called.
+func (p *progress) planned(plan *change.Plan) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.names = map[repo.Digest]string{}
+	for i := range plan.Packages {
+		p.names[plan.Packages[i].ID] = string(plan.Packages[i].Name)
+	}
+}
+
+func (p *progress) name(id repo.Digest) string {
+	if name, ok := p.names[id]; ok {
+		return name
+	}
+	return id.Short()
+}
+
+// done takes the package's bar away.
+func (p *progress) done(id repo.Digest) {
+	if b := p.by[id]; b != nil {
+		b.bar.Abort(true)
+		delete(p.by, id)
+	}
+}
+
+// step hears of the transaction; what scriptlets and placing do is quick, so
+// only warnings, which the outcome lists too, would be shown.
+func (p *progress) step(transaction.Event) {}
+
+// close takes all bars away.
+func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range p.by {
+		p.done(id)
+	}
+	if p.bars != nil {
+		p.bars.Wait()
+		p.bars = nil
+	}
+	p.on = false
+}
