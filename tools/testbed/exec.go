@@ -72,7 +72,7 @@ func (t *Testbed) run(ctx context.Context, name string, e *box.Exec, c Command, 
 	if err != nil {
 		return Result{}, fmt.Errorf("cannot run %s in %s: %w", c.Args[0], name, err)
 	}
-	return Result{Status: answer.Status, Elapsed: time.Duration(answer.Elapsed)}, nil
+	return Result{Status: answer.Status, Elapsed: time.Duration(answer.Elapsed), MaxRSS: answer.MaxRSS}, nil
 }
 
 // same says whether two writers are one; some types can not be compared.

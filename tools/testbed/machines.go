@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"stork/client"
@@ -189,12 +190,12 @@ func (t *Testbed) startNest(ctx context.Context, nest string) error {
 	}); err != nil {
 		return err
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4)
 	for _, guest := range t.Guests(nest) {
-		if err := t.startGuest(ctx, operator, nest, guest); err != nil {
-			return err
-		}
+		group.Go(func() error { return t.startGuest(ctx, operator, nest, guest) })
 	}
-	return nil
+	return group.Wait()
 }
 
 func (t *Testbed) approve(ctx context.Context, key string) error {

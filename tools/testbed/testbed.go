@@ -29,6 +29,7 @@ type Command struct {
 type Result struct {
 	Status  int           // exit status; 128 and the number for a signal, 126 and 127 as in the shell
 	Elapsed time.Duration // from fork to exit, measured beside the command
+	MaxRSS  int64         // the most that the command itself, or one of its children, had resident, in bytes
 }
 
 // Stats are the figures of a testbed.

@@ -112,15 +112,24 @@ func (b *box) launch(spec Spec, socket string, attr *syscall.SysProcAttr) (int, 
 		return 0, err
 	}
 	defer c.close()
-	pid, _, err := b.reaper.start(func() (int, error) { return c.fork(attr) })
+	pid, err := b.fork(c, attr)
 	if err != nil {
 		return 0, err
 	}
-	if err := c.wait(); err != nil {
+	return pid, waitReady(c, pid)
+}
+
+func (b *box) fork(c *child, attr *syscall.SysProcAttr) (int, error) {
+	pid, _, err := b.reaper.start(func() (int, error) { return c.fork(attr) })
+	return pid, err
+}
+
+func waitReady(c *child, pid int) error {
+	err := c.wait()
+	if err != nil {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // it has said that it failed
-		return 0, err
 	}
-	return pid, nil
+	return err
 }
 
 // hostname is a name without what gethostname(2) may not return.

@@ -56,7 +56,7 @@ func (b *box) exec(conn *net.UnixConn, e *Exec, files []*os.File) Answer {
 	go forwardSignals(conn, pid, &over)
 	done := <-end
 	over.Store(true)
-	return Answer{Status: exitStatus(done.status), Elapsed: int64(done.at.Sub(began))}
+	return Answer{Status: exitStatus(done.status), Elapsed: int64(done.at.Sub(began)), MaxRSS: done.maxRSS}
 }
 
 // forwardSignals ends with the connection. A command whose connection ends

@@ -13,6 +13,11 @@ import (
 
 // startGuest puts a guest's root together and starts its box in it.
 func (b *box) startGuest(g *Guest) (pid int, err error) {
+	c, err := prepare(Spec{Kind: KindGuest, Name: g.Name, Loopback: true}, g.Socket)
+	if err != nil {
+		return 0, fmt.Errorf("cannot start guest %s: %w", g.Name, err)
+	}
+	defer c.close()
 	k := b.guests
 	err = k.do(func() error {
 		root := k.dir("root")
@@ -27,9 +32,12 @@ func (b *box) startGuest(g *Guest) (pid int, err error) {
 			return err
 		}
 		defer func() { _ = unix.Chdir("/") }()
-		pid, err = b.launch(Spec{Kind: KindGuest, Name: g.Name, Loopback: true}, g.Socket, k.attributes())
+		pid, err = b.fork(c, k.attributes())
 		return err
 	})
+	if err == nil {
+		err = waitReady(c, pid)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("cannot start guest %s: %w", g.Name, err)
 	}

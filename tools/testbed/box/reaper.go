@@ -20,6 +20,7 @@ type reaper struct {
 type ended struct {
 	status syscall.WaitStatus
 	at     time.Time
+	maxRSS int64 // bytes
 }
 
 func newReaper() *reaper {
@@ -51,7 +52,8 @@ func (r *reaper) reap() {
 	for {
 		r.mu.Lock()
 		var status unix.WaitStatus
-		pid, err := unix.Wait4(-1, &status, unix.WNOHANG|unix.WALL, nil)
+		var usage unix.Rusage
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG|unix.WALL, &usage)
 		if err == unix.EINTR {
 			r.mu.Unlock()
 			continue
@@ -62,7 +64,7 @@ func (r *reaper) reap() {
 		}
 		if ch := r.waiting[pid]; ch != nil && (status.Exited() || status.Signaled()) {
 			delete(r.waiting, pid)
-			ch <- ended{syscall.WaitStatus(status), time.Now()}
+			ch <- ended{syscall.WaitStatus(status), time.Now(), usage.Maxrss << 10}
 		}
 		r.mu.Unlock()
 	}

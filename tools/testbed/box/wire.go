@@ -81,6 +81,7 @@ type Answer struct {
 	Error   string // why it failed; nothing else is set
 	Status  int    // of a command
 	Elapsed int64  // nanoseconds that it ran
+	MaxRSS  int64  // bytes that it had resident at most
 	PID     int    // of a started box or detached command, in this box
 	Body    []byte // of what was got
 	Mounts  int    // of the box's own namespace

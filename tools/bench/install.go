@@ -1,0 +1,147 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"stork/fixtures"
+)
+
+// Install are the figures of `stork-bench install`.
+type Install struct {
+	Files       int      `json:"files"`
+	N           int      `json:"n"` // installs behind the percentiles
+	FirstMS     float64  `json:"first_ms"`
+	RPMMS       *float64 `json:"rpm_ms"` // rpm -i of the same file into an empty directory; null without rpm
+	SecondP50MS float64  `json:"second_p50_ms"`
+	SecondP99MS float64  `json:"second_p99_ms"`
+	Packages    int      `json:"packages"` // others in the repository
+}
+
+const (
+	installGuests = 52  // of which the first makes the first installs
+	secondRuns    = 204 // at least 200, as many in each guest
+	firstRuns     = 5   // as many packages of one form are installed first
+)
+
+// MeasureInstall measures the first install on a host, and those of further
+// guests, of a package of that many files. Every guest's first stork command
+// is among the further installs.
+func MeasureInstall(ctx context.Context, l *lab, files, others int) (*Install, error) {
+	figures := &Install{Files: files, Packages: others}
+	var paths []string
+	for k := range firstRuns {
+		path, err := sizedPackage(l.packages(), fmt.Sprintf("bench-%d-%d", files, k), files)
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, path)
+	}
+	l.say("publishing %d packages of %d files", len(paths), files)
+	if err := l.tb.Publish(ctx, "alice", paths); err != nil {
+		return nil, err
+	}
+	if err := l.measureFirst(ctx, figures); err != nil {
+		return nil, err
+	}
+	if err := l.measureSecond(ctx, figures); err != nil {
+		return nil, err
+	}
+	rpm, err := l.measureRPM(ctx, paths)
+	figures.RPMMS = rpm
+	return figures, err
+}
+
+// measureFirst installs each package once on a host that lacks it.
+func (l *lab) measureFirst(ctx context.Context, figures *Install) error {
+	first := l.tb.Guests("")[0]
+	if _, _, err := l.run(ctx, first, "stork", "status"); err != nil {
+		return err
+	}
+	var times []time.Duration
+	for k := range firstRuns {
+		result, _, err := l.run(ctx, first, "stork", "install", "-y", "-q", fmt.Sprintf("bench-%d-%d", figures.Files, k))
+		if err != nil {
+			return err
+		}
+		times = append(times, result.Elapsed)
+	}
+	figures.FirstMS = percentile(times, 50)
+	l.say("first installs of %d files: %v", figures.Files, times)
+	return nil
+}
+
+// measureSecond installs and removes one package in every other guest.
+func (l *lab) measureSecond(ctx context.Context, figures *Install) error {
+	name := fmt.Sprintf("bench-%d-0", figures.Files)
+	guests := l.tb.Guests("")[1:]
+	var times []time.Duration
+	for len(times) < secondRuns {
+		for _, guest := range guests {
+			result, _, err := l.run(ctx, guest, "stork", "install", "-y", "-q", name)
+			if err != nil {
+				return err
+			}
+			times = append(times, result.Elapsed)
+			if _, _, err := l.run(ctx, guest, "stork", "remove", "-y", "-q", name); err != nil {
+				return err
+			}
+		}
+	}
+	figures.N, figures.SecondP50MS, figures.SecondP99MS = len(times), percentile(times, 50), percentile(times, 99)
+	return nil
+}
+
+// measureRPM installs the same files with rpm into empty directories.
+func (l *lab) measureRPM(ctx context.Context, paths []string) (*float64, error) {
+	if _, err := exec.LookPath("rpm"); err != nil {
+		l.say("no rpm here: rpm_ms is null")
+		return nil, nil //nolint:nilnil // absent is a figure too
+	}
+	var times []time.Duration
+	for k, path := range paths {
+		root := filepath.Join(l.dir, fmt.Sprintf("rpm-root-%d", k))
+		if err := os.MkdirAll(root, 0o755); err != nil {
+			return nil, err
+		}
+		if out, err := exec.CommandContext(ctx, "rpm", "--root", root, "--initdb").CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("cannot make an rpm database: %w: %s", err, out)
+		}
+		started := time.Now()
+		out, err := exec.CommandContext(ctx, "rpm", "--root", root, "-i", "--nodeps", path).CombinedOutput()
+		times = append(times, time.Since(started))
+		if err != nil {
+			return nil, fmt.Errorf("cannot install with rpm: %w: %s", err, out)
+		}
+		if err := os.RemoveAll(root); err != nil {
+			return nil, err
+		}
+	}
+	l.say("rpm -i: %v", times)
+	median := percentile(times, 50)
+	return &median, nil
+}
+
+// addOthers fills the repository with made-up packages.
+func (l *lab) addOthers(ctx context.Context, n int) (publish time.Duration, err error) {
+	if n == 0 {
+		return 0, nil
+	}
+	dir := filepath.Join(l.dir, "others")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return 0, err
+	}
+	l.say("building %d other packages", n)
+	paths, err := fixtures.Bulk{Seed: 1, Packages: n}.WriteTo(dir)
+	if err != nil {
+		return 0, err
+	}
+	l.say("publishing them")
+	started := time.Now()
+	err = l.tb.Publish(ctx, "alice", paths)
+	return time.Since(started), err
+}
