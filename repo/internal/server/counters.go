@@ -43,6 +43,20 @@ func newCounters() (*counters, *prometheus.Registry) {
 	return c, registry
 }
 
+// expiring is the number of things that will have expired soon, -1 if that
+// can not be read.
+func (s *Server) expiring() float64 {
+	metadata, err := s.home.Metadata()
+	if err != nil {
+		return -1
+	}
+	warnings, err := metadata.Warnings()
+	if err != nil {
+		return -1
+	}
+	return float64(len(warnings))
+}
+
 func (s *Server) metrics() http.Handler {
 	return promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry})
 }

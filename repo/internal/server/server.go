@@ -85,6 +85,9 @@ func New(ctx context.Context, o Options) (*Server, error) {
 
 func (s *Server) open(ctx context.Context) error {
 	s.counters, s.registry = newCounters()
+	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "stork_repo_expiring", Help: "Roles and key documents that have expired or soon will; -1 if unknown.",
+	}, s.expiring))
 	var err error
 	if s.tree, err = os.OpenRoot(s.home.Tree()); err != nil {
 		return err
