@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -53,6 +54,8 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		case "test-unpacker":
 			os.Exit(unpack.Main(os.Args[2:]))
+		case "test-nest":
+			runNest(os.Args[2:])
 		}
 	}
 	os.Exit(m.Run())
@@ -153,20 +156,33 @@ func (o *origin) publish(specs ...fixtures.Spec) {
 	o.t.Helper()
 	var entries []index.Entry
 	for _, spec := range specs {
-		blob := fixtures.MustRPM(o.t, spec)
-		record, list, err := rpmfile.Build(bytes.NewReader(blob))
-		must(o.t, err)
-		listText, _, err := list.Encode()
-		must(o.t, err)
-		text, id, err := record.Encode()
-		must(o.t, err)
-		o.write(repo.BlobPath(record.Blob.Digest), blob)
-		o.write(repo.DataPath(record.FileList.Digest), listText)
-		o.write(repo.DataPath(id), text)
-		entries = append(entries, index.EntryOf(record, repo.ObjectOf(text)))
-		o.ids[spec.Name] = id
+		entries = append(entries, o.add(spec, func(*repo.Record) {}))
 	}
 	o.publishEntries(entries)
+}
+
+// publishChanged publishes a package whose record says something else than
+// the package.
+func (o *origin) publishChanged(spec fixtures.Spec, change func(*repo.Record)) {
+	o.t.Helper()
+	o.publishEntries([]index.Entry{o.add(spec, change)})
+}
+
+func (o *origin) add(spec fixtures.Spec, change func(*repo.Record)) index.Entry {
+	o.t.Helper()
+	blob := fixtures.MustRPM(o.t, spec)
+	record, list, err := rpmfile.Build(bytes.NewReader(blob))
+	must(o.t, err)
+	listText, _, err := list.Encode()
+	must(o.t, err)
+	change(record)
+	text, id, err := record.Encode()
+	must(o.t, err)
+	o.write(repo.BlobPath(record.Blob.Digest), blob)
+	o.write(repo.DataPath(repo.DigestOf(listText)), listText)
+	o.write(repo.DataPath(id), text)
+	o.ids[spec.Name] = id
+	return index.EntryOf(record, repo.ObjectOf(text))
 }
 
 func (o *origin) publishEntries(entries []index.Entry) {
@@ -218,34 +234,59 @@ func (o *origin) ref(name string) api.PackageRef {
 // openNest opens a nest in dir that follows o.
 func openNest(t *testing.T, dir string, o *origin, disk durable.Disk) (*Nest, error) {
 	t.Helper()
-	ctx := context.Background()
-	log := slog.New(slog.NewTextHandler(testWriter{t}, nil))
+	return openNestAt(context.Background(), dir, o.pin(), disk, testWriter{t})
+}
+
+func openNestAt(ctx context.Context, dir string, pin api.RepositoryPin, disk durable.Disk, w io.Writer) (n *Nest, err error) {
+	log := slog.New(slog.NewTextHandler(w, nil))
 	run := filepath.Join(dir, "run")
-	must(t, durable.Disk{}.MkdirAll(run, 0o700))
-	st, err := state.Open(ctx, state.Options{Path: filepath.Join(dir, "state.db")})
-	must(t, err)
-	must(t, st.AddRepository(ctx, o.pin()))
-	objects, err := store.Open(ctx, store.Options{Dir: filepath.Join(dir, "store"), Disk: disk, Log: log})
-	if err != nil {
-		return nil, errors.Join(err, st.Close())
+	if err := noFaults.MkdirAll(run, 0o700); err != nil {
+		return nil, err
 	}
-	attacher, err := attach.Open(ctx, objects.LayersDir(), log)
-	must(t, err)
-	fetcher, err := fetch.Start(ctx, fetch.Options{
+	o := Options{Dir: dir, RunDir: run, Disk: disk, Private: share.Private, Interval: time.Hour, Log: log}
+	o.Unpack = unpack.Options{Exe: "/proc/self/exe", Args: []string{"test-unpacker"}, UID: 65534, GID: 65534, Log: log}
+	var closers []func() error
+	defer func() {
+		for i := len(closers) - 1; err != nil && i >= 0; i-- {
+			err = errors.Join(err, closers[i]())
+		}
+	}()
+	if o.State, err = state.Open(ctx, state.Options{Path: filepath.Join(dir, "state.db")}); err != nil {
+		return nil, err
+	}
+	closers = append(closers, o.State.Close)
+	if err := o.State.AddRepository(ctx, pin); err != nil {
+		return nil, err
+	}
+	if o.Store, err = openStore(ctx, store.Options{Dir: filepath.Join(dir, "store"), Disk: disk, Log: log}); err != nil {
+		return nil, err
+	}
+	closers = append(closers, o.Store.Close)
+	if o.Attacher, err = attach.Open(ctx, o.Store.LayersDir(), log); err != nil {
+		return nil, err
+	}
+	closers = append(closers, o.Attacher.Close)
+	if o.Fetcher, err = fetch.Start(ctx, fetch.Options{
 		Args: []string{"test-fetcher"}, UID: 65534, GID: 65534, Log: log,
 		Spool: filepath.Join(dir, "spool"), SocketDir: filepath.Join(run, "fetcher"),
 		Tuning: fetch.Tuning{Stall: 2 * time.Second, Backoff: 10 * time.Millisecond, Tries: 3},
-	})
-	must(t, err)
-	n, err := Open(ctx, Options{
-		Dir: dir, RunDir: run, Disk: disk, State: st, Store: objects, Fetcher: fetcher, Attacher: attacher,
-		Unpack:  unpack.Options{Exe: "/proc/self/exe", Args: []string{"test-unpacker"}, UID: 65534, GID: 65534, Log: log},
-		Private: share.Private, Interval: time.Hour, Log: log,
-	})
-	if err != nil {
-		return nil, errors.Join(err, fetcher.Close(), attacher.Close(), objects.Close(), st.Close())
+	}); err != nil {
+		return nil, err
 	}
-	return n, nil
+	closers = append(closers, o.Fetcher.Close)
+	return Open(ctx, o)
+}
+
+// openStore waits for the lock of a nest that was closed just now: a child
+// that another test is starting holds a copy of it until its exec.
+func openStore(ctx context.Context, o store.Options) (*store.Store, error) {
+	for try := 0; ; try++ {
+		s, err := store.Open(ctx, o)
+		if !errors.Is(err, store.ErrBusy) || try == 100 {
+			return s, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func startNest(t *testing.T, o *origin) *Nest {
