@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -361,5 +362,37 @@ func TestSlowClients(t *testing.T) {
 		case <-time.After(50 * time.Millisecond):
 			_, _ = conn.Write([]byte{0})
 		}
+	}
+}
+
+// TestSlowReaders asks for a large file and does not take it.
+func TestSlowReaders(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	big := bytes.Repeat([]byte("0123456789abcdef"), 4<<20) // more than sockets buffer
+	d := repo.DigestOf(big)
+	path := w.Home.TreePath(repo.BlobPath(d))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, big, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, w, func(o *server.Options) { o.Grace = 300 * time.Millisecond; o.Pace = 1 << 30 })
+	conn, err := net.Dial("tcp", strings.TrimPrefix(c.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /"+repo.BlobPath(d)+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) || n >= int64(len(big)) {
+		t.Errorf("one who does not read for a second still gets %d bytes, %v", n, err)
 	}
 }
