@@ -67,6 +67,10 @@ func (t *Tree) extendInPlace(ctx context.Context, b builder, added []Entry) (*Tr
 	if err != nil {
 		return nil, nil, err
 	}
+	// A table whose shards stand as they are is the one that t has.
+	for _, table := range t.Root.Tables {
+		delete(docs, table.Digest)
+	}
 	tree.source = overlay{docs, t.source}
 	return tree, docs, nil
 }
