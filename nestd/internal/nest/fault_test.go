@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,35 +64,54 @@ func (f *faults) disk() durable.Disk {
 }
 
 // everyFault runs act with the k-th step failing, for every k and both
-// flavours, until no step is left to fail. check then opens the nest again
-// without faults and finds it sound.
+// flavours, until no step is left to fail. check then finds the nest, opened
+// again without faults, sound. Most of the time goes to waiting for the disk:
+// a few run beside each other.
 func everyFault(t *testing.T, o *origin, before, act func(*Nest) error, check func(*testing.T, *Nest)) {
 	t.Helper()
 	for _, after := range []bool{false, true} {
-		for k := 1; ; k++ {
-			dir := t.TempDir()
-			f := new(faults)
-			n, err := openNest(t, dir, o, f.disk())
-			must(t, err)
-			must(t, before(n))
-			f.arm(k, after)
-			err = act(n)
-			hit := f.disarm()
-			must(t, n.Close())
-			if err == nil && !hit {
-				break
+		var next, past atomic.Int64
+		t.Run(fmt.Sprintf("after=%v", after), func(t *testing.T) {
+			for worker := range 6 {
+				t.Run(fmt.Sprint(worker), func(t *testing.T) {
+					t.Parallel()
+					for past.Load() == 0 && !t.Failed() {
+						k := int(next.Add(1))
+						if !oneFault(t, o, k, after, before, act, check) {
+							past.Store(1)
+						}
+					}
+				})
 			}
-			n, err = openNest(t, dir, o, noFaults)
-			if err != nil {
-				t.Fatalf("step %d (after: %v): cannot open again: %v", k, after, err)
-			}
-			check(t, n)
-			must(t, n.Close())
-			if t.Failed() {
-				t.Fatalf("step %d (after: %v)", k, after)
-			}
-		}
+		})
+		t.Logf("after=%v: %d steps", after, next.Load())
 	}
+}
+
+// oneFault reports whether there was a k-th step.
+func oneFault(t *testing.T, o *origin, k int, after bool, before, act func(*Nest) error, check func(*testing.T, *Nest)) bool {
+	dir, err := os.MkdirTemp(t.TempDir(), "nest")
+	must(t, err)
+	f := new(faults)
+	n, err := openNest(t, dir, o, f.disk())
+	must(t, err)
+	must(t, before(n))
+	f.arm(k, after)
+	err = act(n)
+	hit := f.disarm()
+	must(t, n.Close())
+	if err == nil && !hit {
+		return false
+	}
+	if n, err = openNest(t, dir, o, noFaults); err != nil {
+		t.Fatalf("step %d: cannot open again: %v", k, err)
+	}
+	check(t, n)
+	must(t, n.Close())
+	if t.Failed() {
+		t.Errorf("at step %d", k)
+	}
+	return true
 }
 
 func TestFaultsInPrepare(t *testing.T) {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"stork/repo"
@@ -100,7 +102,8 @@ func (m *mirror) verified(path string) ([]byte, bool) {
 func (m *mirror) show(ctx context.Context, files map[string]fetched) error {
 	old := m.view.Load()
 	next := &mirrorView{Format: mirrorFormat, Files: map[string]mirrorFile{}, Previous: map[string]mirrorFile{}}
-	for path, f := range files {
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		f := files[path]
 		object := repo.ObjectOf(f.content)
 		next.Files[path] = mirrorFile{Object: object, Verified: f.verified}
 		if _, err := os.Lstat(m.filePath(object.Digest)); err == nil {
