@@ -25,6 +25,10 @@ func newLab(ctx context.Context, guests int, log io.Writer) (*lab, error) {
 		return nil, err
 	}
 	l := &lab{dir: dir, log: log}
+	// The testbed's machines have users of their own, who must get there.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return nil, err
+	}
 	l.say("a testbed with %d guests", guests)
 	l.tb, err = testbed.Up(ctx, testbed.Options{Dir: filepath.Join(dir, "testbed"), Nests: 1, Guests: guests})
 	if err != nil {
