@@ -16,6 +16,7 @@ import (
 	nestapi "stork/nestd/api"
 	"stork/repo"
 	"stork/repo/api"
+	"stork/repo/durable"
 	"stork/repo/index"
 	"stork/repo/internal/server"
 	"stork/repo/internal/uploadtest"
@@ -394,5 +395,22 @@ func TestSlowReaders(t *testing.T) {
 	n, err := io.Copy(io.Discard, conn)
 	if errors.Is(err, os.ErrDeadlineExceeded) || n >= int64(len(big)) {
 		t.Errorf("one who does not read for a second still gets %d bytes, %v", n, err)
+	}
+}
+
+// TestLongCommit shows that a commit may take longer than a client may.
+func TestLongCommit(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	alice := w.Publisher(t, "alice")
+	slow := durable.Disk{Fault: func(step durable.Step, _ string) (error, error) {
+		if step == durable.StepLink {
+			time.Sleep(150 * time.Millisecond)
+		}
+		return nil, nil
+	}}
+	c := start(t, w, func(o *server.Options) { o.Grace = 200 * time.Millisecond; o.Home = w.Reopen(t, slow) })
+	if _, err := c.Send(t.Context(), alice.Prepare(t, rpm(t, "hello", "1.0"))); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -105,5 +106,11 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	_ = b.controller.SetReadDeadline(b.deadline.after(b.read)) // as in extend
 	n, err := b.Reader.Read(p)
 	b.read += int64(n)
+	if errors.Is(err, io.EOF) {
+		// From the end of the body on, net/http reads ahead to notice that the
+		// client went away. That it is only waiting for an answer, which may
+		// take minutes, is no reason to end its request.
+		_ = b.controller.SetReadDeadline(time.Time{})
+	}
 	return n, err
 }
