@@ -134,7 +134,10 @@ func (t *Testbed) startHub(o Options, lock *os.File) (*box.Hub, error) {
 	defer log.Close() // the same
 	spec := box.Spec{
 		Name: "hub", Rootfs: o.Rootfs, MaskDir: t.path("base", "mask"), BaseDir: t.path("base"),
-		Hide: t.secrets(), NoUserNS: o.NoUserNS, Rootless: t.state.Rootless,
+		Hide: t.secrets(), Reach: []string{t.dir, t.state.Bin}, NoUserNS: o.NoUserNS, Rootless: t.state.Rootless,
+	}
+	if o.Rootfs != "" {
+		spec.Reach = append(spec.Reach, o.Rootfs)
 	}
 	return box.Start(spec, box.Host{Socket: t.socket("hub"), Log: log, Lock: lock}, func(pid int) error {
 		var err error

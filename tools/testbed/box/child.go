@@ -99,7 +99,15 @@ func (b *box) mounts() error {
 	if err := mountProc("/proc"); err != nil {
 		return err
 	}
-	if b.spec.Kind == KindHub && b.spec.Rootfs == "" {
+	if b.spec.Kind != KindHub {
+		return nil
+	}
+	if !b.spec.Rootless { // else there is one user, who can go there
+		if err := makeReachable(b.spec.Reach); err != nil {
+			return err
+		}
+	}
+	if b.spec.Rootfs == "" {
 		return makeMask(b.spec)
 	}
 	return nil

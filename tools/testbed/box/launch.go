@@ -45,6 +45,7 @@ type Spec struct {
 	MaskDir  string   // mount point of the layer that hides secrets
 	BaseDir  string   // mount points for building guests' roots
 	Hide     []string // paths that guests must not see, beside the usual
+	Reach    []string // directories that users of the machines must come to
 	NoUserNS bool     // guests share this user namespace
 	Rootless bool     // one user only
 	Loopback bool     // bring up lo
