@@ -85,7 +85,7 @@ func misbehave(how string) int {
 	case "escape sequences":
 		err = writeRefused(answer, errors.New("\x1b[2J\nall is \xff well"))
 	case "leave something behind":
-		child := exec.Command("/proc/self/exe", "sleeper", "stork-test-sleeper")
+		child := exec.Command("/proc/self/exe", "sleeper", os.Args[3])
 		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err = child.Start(); err == nil {
 			err = writeUnpacked(answer, Result{Record: []byte("left")})
