@@ -76,7 +76,7 @@ func needRoot(t *testing.T) {
 // origin is a repository served over HTTP from a directory, with one
 // publisher who is also the owner.
 type origin struct {
-	t      *testing.T
+	t      testing.TB
 	tree   string
 	online *author.Repository
 	alice  *author.Identity
@@ -94,7 +94,7 @@ type origin struct {
 	intercept    http.HandlerFunc // before the file server; nil: none
 }
 
-func newOrigin(t *testing.T) *origin {
+func newOrigin(t testing.TB) *origin {
 	t.Helper()
 	dir := t.TempDir()
 	o := &origin{t: t, tree: filepath.Join(dir, "tree"), docs: index.Documents{}, ids: map[string]repo.Digest{}}
@@ -345,7 +345,7 @@ func checkSound(t *testing.T, n *Nest) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
