@@ -21,6 +21,9 @@ var (
 		"root": 0o700, "run": 0o755, "srv": 0o755, "sys": 0o755, "tmp": 0o1777, "var/tmp": 0o1777}
 )
 
+// ownState is what Stork itself may have on the host: a guest starts without.
+var ownState = []string{"/etc/stork", "/var/lib/stork", "/var/lib/stork-repo", "/var/lib/nestd"}
+
 // mask builds the overlay layer between the host's root and a guest's own
 // files. In it are whiteouts for what guests must not see, and opaque
 // directories for what they may only see empty (overlayfs documentation,
@@ -74,7 +77,7 @@ func (m *mask) build(hide []string) error {
 	if err := m.secrets("/var"); err != nil {
 		return err
 	}
-	for _, path := range hide {
+	for _, path := range append(slices.Clone(hide), ownState...) {
 		top, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 		if !slices.Contains(kept, top) {
 			continue // not to be seen anyway
