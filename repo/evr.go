@@ -3,7 +3,6 @@ package repo
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -19,8 +18,12 @@ type EVR struct {
 	Release string
 }
 
-// versionSyntax leaves out ':' and '-', which separate the three parts.
-var versionSyntax = regexp.MustCompile(`^[A-Za-z0-9._+~^]{1,128}$`)
+// maxVersion is the longest version or release, in bytes.
+const maxVersion = 128
+
+// isVersion reports whether s is a version or a release: without ':' and '-',
+// which separate the parts of an EVR.
+func isVersion(s string) bool { return made(s, maxVersion, true, "._+~^") }
 
 // ParseEVR reads "[epoch:]version[-release]".
 func ParseEVR(s string) (EVR, error) {
@@ -34,7 +37,7 @@ func ParseEVR(s string) (EVR, error) {
 		evr.Epoch, rest = uint32(n), after
 	}
 	version, release, hasRelease := strings.Cut(rest, "-")
-	if !versionSyntax.MatchString(version) || (hasRelease && !versionSyntax.MatchString(release)) {
+	if !isVersion(version) || (hasRelease && !isVersion(release)) {
 		return EVR{}, fmt.Errorf("cannot parse version %q: want [epoch:]version[-release]", s)
 	}
 	evr.Version, evr.Release = version, release

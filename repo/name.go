@@ -2,7 +2,7 @@ package repo
 
 import (
 	"fmt"
-	"regexp"
+	"strings"
 )
 
 // Name is a package's name, such as "nginx".
@@ -20,15 +20,32 @@ const NoArch Arch = "noarch"
 // name of an owner; which of the two is meant, a [Role] says.
 type Publisher string
 
-var (
-	nameSyntax      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+~^-]{0,254}$`)
-	archSyntax      = regexp.MustCompile(`^[a-z0-9_]{1,32}$`)
-	publisherSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
+// The longest names, in bytes.
+const (
+	maxName      = 255
+	maxArch      = 32
+	maxPublisher = 32
 )
+
+// made reports whether s has 1 to max bytes, all of them lower-case letters,
+// digits or among extra. Patterns are not regular expressions because every
+// start of every program would pay for compiling them.
+func made(s string, max int, upper bool, extra string) bool {
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', upper && c >= 'A' && c <= 'Z':
+		case strings.IndexByte(extra, c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= max
+}
 
 // ParseName reads a package name.
 func ParseName(s string) (Name, error) {
-	if !nameSyntax.MatchString(s) {
+	if !made(s, maxName, true, "._+~^-") || strings.IndexByte(".+~^-", s[0]) >= 0 {
 		return "", fmt.Errorf("cannot parse package name %q: want letters, digits and . _ + ~ ^ -, at most 255", s)
 	}
 	return Name(s), nil
@@ -36,7 +53,7 @@ func ParseName(s string) (Name, error) {
 
 // ParseArch reads an architecture.
 func ParseArch(s string) (Arch, error) {
-	if !archSyntax.MatchString(s) {
+	if !made(s, maxArch, false, "_") {
 		return "", fmt.Errorf("cannot parse architecture %q", s)
 	}
 	return Arch(s), nil
@@ -44,7 +61,7 @@ func ParseArch(s string) (Arch, error) {
 
 // ParsePublisher reads a publisher's or owner's name.
 func ParsePublisher(s string) (Publisher, error) {
-	if !publisherSyntax.MatchString(s) {
+	if !made(s, maxPublisher, false, "-") || s[0] == '-' || s[len(s)-1] == '-' {
 		return "", fmt.Errorf("cannot parse publisher name %q: want lower-case letters, digits and inner hyphens, at most 32", s)
 	}
 	return Publisher(s), nil

@@ -166,7 +166,7 @@ func (r *Record) check() error {
 	if r.Blob.Size <= 0 || r.FileList.Size <= 0 || r.FileList.Count < 0 || r.InstalledSize < 0 {
 		return errors.New("a size is out of range")
 	}
-	if !versionSyntax.MatchString(r.Version) || !versionSyntax.MatchString(r.Release) {
+	if !isVersion(r.Version) || !isVersion(r.Release) {
 		return fmt.Errorf("bad version %q or release %q", r.Version, r.Release)
 	}
 	return r.checkLists()

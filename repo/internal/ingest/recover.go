@@ -16,7 +16,7 @@ import (
 	"stork/repo/durable"
 )
 
-// mark says that a session's objects are on their way into the tree. It lies
+// mark (P5) says that a session's objects are on their way into the tree. It lies
 // in the session's directory from before the first link until after the
 // publication.
 type mark struct {
