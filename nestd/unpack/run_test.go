@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"stork/fixtures"
 	"stork/nestd/confine"
 	"stork/repo"
 	"stork/repo/rpmfile"
@@ -51,27 +52,6 @@ func filesDir(t testing.TB) string {
 	return dir
 }
 
-// packages returns the real packages that are there.
-func packages(t testing.TB) []string {
-	t.Helper()
-	dir := os.Getenv("STORK_TESTDATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	var found []string
-	for _, pattern := range []string{"rpms/*.rpm", "rpms/*/*.rpm"} {
-		paths, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		found = append(found, paths...)
-	}
-	if len(found) == 0 {
-		t.Skip("no real packages: set STORK_TESTDATA to a folder with rpms/")
-	}
-	return found
-}
-
 func read(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -93,33 +73,53 @@ func build(t testing.TB, blob []byte) (*repo.Record, *repo.FileList) {
 
 func TestRealPackages(t *testing.T) {
 	t.Parallel()
-	for _, path := range packages(t) {
+	for _, path := range fixtures.RealRPMs(t) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			t.Parallel()
-			o, dir, blob := options(t, "unpacker"), filesDir(t), read(t, path)
-			record, list := build(t, blob)
-			o.InstalledSize, o.FileListSize = record.InstalledSize, record.FileList.Size
-			var last int64
-			got, err := Run(t.Context(), o, iotest.HalfReader(bytes.NewReader(blob)), repo.ObjectOf(blob), dir, func(n int64) { last = n })
-			if err != nil {
-				t.Fatal(err)
-			}
-			want, _, err := record.Encode()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got.Record, want) {
-				t.Errorf("record\n%s\nwant\n%s", got.Record, want)
-			}
-			if repo.DigestOf(got.FileList) != record.FileList.Digest {
-				t.Errorf("file list\n%s\nis not the record's", got.FileList)
-			}
-			if last != int64(len(blob)) {
-				t.Errorf("progress ended at %d of %d", last, len(blob))
-			}
-			checkFiles(t, dir, list)
+			checkPackage(t, read(t, path))
 		})
 	}
+}
+
+func TestMadePackages(t *testing.T) {
+	t.Parallel()
+	for _, compression := range []string{"gzip", "xz", "lzma", "zstd"} {
+		t.Run(compression, func(t *testing.T) {
+			t.Parallel()
+			checkPackage(t, fixtures.MustRPM(t, fixtures.Spec{Name: "app", Compression: compression, Files: []fixtures.File{
+				fixtures.Program("/usr/bin/app", "#!/bin/sh\n"), fixtures.Symlink("/usr/bin/link", "app"), fixtures.Directory("/usr/lib/app"),
+				fixtures.Text("/usr/lib/app/empty", ""), fixtures.Text("/usr/lib/app/large", strings.Repeat("large ", 1<<17)),
+			}}))
+		})
+	}
+}
+
+// checkPackage unpacks a package in the sandbox and compares what comes back
+// with what its reader says without one.
+func checkPackage(t *testing.T, blob []byte) {
+	t.Helper()
+	o, dir := options(t, "unpacker"), filesDir(t)
+	record, list := build(t, blob)
+	o.InstalledSize, o.FileListSize = record.InstalledSize, record.FileList.Size
+	var last int64
+	got, err := Run(t.Context(), o, iotest.HalfReader(bytes.NewReader(blob)), repo.ObjectOf(blob), dir, func(n int64) { last = n })
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _, err := record.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Record, want) {
+		t.Errorf("record\n%s\nwant\n%s", got.Record, want)
+	}
+	if repo.DigestOf(got.FileList) != record.FileList.Digest {
+		t.Errorf("file list\n%s\nis not the record's", got.FileList)
+	}
+	if last != int64(len(blob)) {
+		t.Errorf("progress ended at %d of %d", last, len(blob))
+	}
+	checkFiles(t, dir, list)
 }
 
 // checkFiles compares the directory with the list: every content is there
@@ -155,18 +155,12 @@ func checkFiles(t *testing.T, dir string, list *repo.FileList) {
 	}
 }
 
-// aPackage returns one real package with files.
+// aPackage returns a package with a file, made here.
 func aPackage(t testing.TB) (blob []byte, record *repo.Record) {
 	t.Helper()
-	for _, path := range packages(t) {
-		if strings.Contains(path, "rpm-basic-2") {
-			blob = read(t, path)
-			record, _ = build(t, blob)
-			return blob, record
-		}
-	}
-	t.Skip("no rpm-basic package")
-	return nil, nil
+	blob = fixtures.MustRPM(t, fixtures.Spec{Name: "app", Files: []fixtures.File{fixtures.Program("/usr/bin/app", "#!/bin/sh\necho hello\n")}})
+	record, _ = build(t, blob)
+	return blob, record
 }
 
 func TestHostileBlobs(t *testing.T) {
@@ -318,7 +312,7 @@ func TestOneUser(t *testing.T) {
 		t.Skip("this is it")
 	}
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.timeout=60s",
-		"-test.run=TestRealPackages|TestSandbox|TestNothingStays|TestHostileBlobs")
+		"-test.run=TestMadePackages|TestSandbox|TestNothingStays|TestHostileBlobs")
 	const outside = 54322
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER,
@@ -336,12 +330,7 @@ func TestOneUser(t *testing.T) {
 // BenchmarkChild measures an unpacking of next to nothing: what a child
 // costs.
 func BenchmarkChild(b *testing.B) {
-	var blob []byte
-	for _, path := range packages(b) {
-		if strings.Contains(path, "rpm-empty") {
-			blob = read(b, path)
-		}
-	}
+	blob := fixtures.MustRPM(b, fixtures.Spec{Name: "nothing"})
 	o, dir := options(b, "unpacker"), filesDir(b)
 	for b.Loop() {
 		if _, err := Run(b.Context(), o, bytes.NewReader(blob), repo.ObjectOf(blob), dir, nil); err != nil {
