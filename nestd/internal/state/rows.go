@@ -1,7 +1,6 @@
 package state
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -39,22 +38,45 @@ func ParseShard(text []byte, object repo.Object, n, bits int) (*Shard, error) {
 	if err != nil {
 		return nil, err
 	}
-	var raw struct {
-		Format   int               `json:"format"`
-		Packages []json.RawMessage `json:"packages"`
+	raw := cutEntries(text)
+	if len(raw) != len(decoded.Packages) {
+		return nil, fmt.Errorf("cannot read index shard %d: entries do not line up", n)
 	}
-	if err := json.Unmarshal(text, &raw); err != nil || len(raw.Packages) != len(decoded.Packages) {
-		return nil, fmt.Errorf("cannot read index shard %d: entries do not line up: %w", n, err)
-	}
-	s := &Shard{object: object, number: n, bits: bits, packages: make([]packageRow, len(raw.Packages))}
+	s := &Shard{object: object, number: n, bits: bits, packages: make([]packageRow, len(raw))}
 	for i := range decoded.Packages {
-		row, err := rowOf(&decoded.Packages[i], raw.Packages[i])
+		row, err := rowOf(&decoded.Packages[i], raw[i])
 		if err != nil {
 			return nil, err
 		}
 		s.packages[i] = row
 	}
 	return s, nil
+}
+
+// cutEntries returns the text of each entry of a shard. The text is known to
+// be canonical JSON, so entries are what stands in braces inside of the
+// outermost ones; decoding it a second time would take a fifth of an ingest.
+func cutEntries(text []byte) [][]byte {
+	var entries [][]byte
+	depth, start, quoted := 0, 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{':
+			if depth++; depth == 2 {
+				start = i
+			}
+		case c == '}':
+			if depth--; depth == 1 {
+				entries = append(entries, text[start:i+1])
+			}
+		}
+	}
+	return entries
 }
 
 // Bytes is roughly what the shard holds in memory.
