@@ -126,7 +126,8 @@ func specFile(spec Spec) (*os.File, error) {
 	return r, nil
 }
 
-// fork starts this program again as the child.
+// fork starts this program again as the child. One thread at a time is enough
+// for a box, and a thousand of them share the machine.
 func (c *child) fork(attr *syscall.SysProcAttr) (int, error) {
 	files := []uintptr{0, 1, 2, c.spec.Fd(), c.tell.Fd(), c.listener.Fd()}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -142,7 +143,7 @@ func (c *child) fork(attr *syscall.SysProcAttr) (int, error) {
 		files = append(files, c.life.Fd(), c.lock.Fd())
 	}
 	return syscall.ForkExec("/proc/self/exe", []string{childArgument},
-		&syscall.ProcAttr{Env: []string{"PATH=" + machinePath, "GOMAXPROCS=2"}, Files: files, Sys: attr})
+		&syscall.ProcAttr{Env: []string{"PATH=" + machinePath, "GOMAXPROCS=1"}, Files: files, Sys: attr})
 }
 
 // wait returns when the child is ready, or its error.
