@@ -1,6 +1,7 @@
 package nest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -188,19 +189,15 @@ func (n *Nest) giveClient(dir string) error {
 	if n.Client == "" {
 		return nil
 	}
-	copied, err := n.copyClient()
-	if err != nil {
-		return err
-	}
 	path := filepath.Join(dir, api.BinaryName)
-	if sameFile(copied, path) {
+	if sameFile(n.clientCopy(), path) {
 		return nil
 	}
 	temp := filepath.Join(dir, ".stork.new")
 	if err := n.Disk.Remove(temp); err != nil {
 		return err
 	}
-	if err := n.Disk.Link(copied, temp); err != nil {
+	if err := n.Disk.Link(n.clientCopy(), temp); err != nil {
 		return err
 	}
 	if err := n.Disk.Rename(temp, path); err != nil {
@@ -209,23 +206,28 @@ func (n *Nest) giveClient(dir string) error {
 	return n.Disk.SyncDir(dir)
 }
 
-// copyClient returns the path of the copy, which is renewed when the client
-// has changed. A guest can not write to it: its directory is bound read-only.
-func (n *Nest) copyClient() (string, error) {
-	copied := filepath.Join(n.RunDir, api.BinaryName)
+// clientCopy is the path of the copy.
+func (n *Nest) clientCopy() string { return filepath.Join(n.RunDir, api.BinaryName) }
+
+// copyClient renews the copy when the daemon starts and the client has
+// changed. A guest can not write to it: its directory is bound read-only.
+func (n *Nest) copyClient(context.Context) error {
+	if n.Client == "" {
+		return nil
+	}
 	source, err := os.Open(n.Client)
 	if err != nil {
-		return "", err
+		return fmt.Errorf("cannot copy the client: %w", err)
 	}
 	defer source.Close()
 	b, err := io.ReadAll(io.LimitReader(source, maxClient))
 	if err != nil {
-		return "", err
+		return fmt.Errorf("cannot copy the client: %w", err)
 	}
-	if old, err := os.ReadFile(copied); err == nil && string(old) == string(b) {
-		return copied, nil
+	if old, err := os.ReadFile(n.clientCopy()); err == nil && bytes.Equal(old, b) {
+		return nil
 	}
-	return copied, n.Disk.WriteFile(copied, b, 0o755)
+	return n.Disk.WriteFile(n.clientCopy(), b, 0o755)
 }
 
 func sameFile(a, b string) bool {

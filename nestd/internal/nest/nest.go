@@ -71,7 +71,7 @@ func Open(ctx context.Context, o Options) (*Nest, error) {
 	n := &Nest{Options: o, repositories: map[repo.Digest]*repository{}, started: o.Now()}
 	n.life, n.stop = context.WithCancel(ctx)
 	n.jobs = newJobs()
-	steps := []func(context.Context) error{n.openDocuments, n.recoverStore, n.openRepositories, n.recoverGuests}
+	steps := []func(context.Context) error{n.openDocuments, n.recoverStore, n.openRepositories, n.copyClient, n.recoverGuests}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			n.stop()
