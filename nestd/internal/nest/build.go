@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+
+	"golang.org/x/sys/unix"
 
 	"stork/nestd/api"
 	"stork/nestd/confine"
@@ -139,18 +142,32 @@ func (b *build) download(ctx context.Context) (*os.File, error) {
 			b.nest.Log.Error("cannot count fetched bytes", "err", err)
 		}
 	}
+	if errors.Is(err, fetch.ErrNoSpace) {
+		// What there is of it must not keep the disk full.
+		err = errors.Join(err, b.nest.Fetcher.Discard(object))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("the repository lacks the package file: %w: %w", fetch.ErrUnreachable, err)
+	}
 	return file, err
 }
 
 // fill unpacks, compares, seals, commits and places. done says that the row
 // is committed, and so the stage must stay for whoever places it.
 func (b *build) fill(ctx context.Context, stage *store.Stage, blob *os.File) (done bool, err error) {
+	if err := b.room(); err != nil {
+		return false, err
+	}
 	b.job.report(api.Unpacking, 0, b.record.Blob.Size)
 	options := b.nest.Unpack
 	options.InstalledSize, options.FileListSize = b.record.InstalledSize, b.record.FileList.Size
 	unpacked, err := unpack.Run(ctx, options, blob, b.blob(), stage.FilesDir(), func(read int64) {
 		b.job.report(api.Unpacking, read, b.record.Blob.Size)
 	})
+	if errors.Is(err, unpack.ErrPackage) {
+		// The unpacker can not be believed about why it failed: look.
+		err = errors.Join(b.room(), err)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -174,6 +191,20 @@ func (b *build) fill(ctx context.Context, stage *store.Stage, blob *os.File) (do
 		Stored: result.Stored, Shared: result.Shared, Objects: result.Objects, Fetched: b.fetched,
 	}
 	return b.commit(ctx, stage, layer)
+}
+
+// room reports ENOSPC if the store's disk has less room than the package's
+// files need while they are unpacked; what the store has of them already is
+// only known afterwards.
+func (b *build) room() error {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(b.nest.Store.Dir(), &disk); err != nil {
+		return fmt.Errorf("cannot look at the store's disk: %w", err)
+	}
+	if free := int64(disk.Bavail) * disk.Bsize; free < b.record.InstalledSize {
+		return fmt.Errorf("its files need %d bytes, the disk has %d: %w", b.record.InstalledSize, free, unix.ENOSPC)
+	}
+	return nil
 }
 
 // compare holds what the unpacker says to what the publisher has signed: the

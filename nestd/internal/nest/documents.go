@@ -95,16 +95,22 @@ func (d *documents) fetch(ctx context.Context, r *repository, o repo.Object) ([]
 func (n *Nest) Read(ctx context.Context, root repo.Digest, path string) ([]byte, error) {
 	r, ok := n.repositories[root]
 	if !ok {
-		return nil, fmt.Errorf("cannot read repository %s: %w", root.Short(), fs.ErrNotExist)
+		return nil, absent("repository " + root.Short())
 	}
 	if !strings.HasPrefix(path, "data/") {
 		return r.mirror.read(path)
 	}
 	digest, err := repo.ParseHex(path[strings.LastIndexByte(path, '/')+1:])
 	if err != nil || path != repo.DataPath(digest) {
-		return nil, fmt.Errorf("cannot read %s: %w", path, fs.ErrNotExist)
+		return nil, absent(path)
 	}
 	return n.readDocument(ctx, r, digest)
+}
+
+// absent says that there is no such thing to be read, which a file that is
+// missing on our own disk does not.
+func absent(what string) error {
+	return fmt.Errorf("cannot read %.200q: %w: %w", what, errUnknown, fs.ErrNotExist)
 }
 
 func (n *Nest) readDocument(ctx context.Context, r *repository, digest repo.Digest) ([]byte, error) {
@@ -117,6 +123,9 @@ func (n *Nest) readDocument(ctx context.Context, r *repository, digest repo.Dige
 		return b, err
 	}
 	size, err := n.State.SizeOf(ctx, digest)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, absent(repo.DataPath(digest))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package nest
 import (
 	"context"
 	"errors"
-	"io/fs"
 
 	"golang.org/x/sys/unix"
 
@@ -61,7 +60,6 @@ var explanations = []struct {
 	{attach.ErrNoLayer, api.NotFound, "Prepare the package again."},
 	{errUnknown, api.NotFound, ""},
 	{state.ErrNotFound, api.NotFound, ""},
-	{fs.ErrNotExist, api.NotFound, ""},
 }
 
 // Explain puts err in the protocol's words. It is the one place where codes

@@ -75,14 +75,14 @@ func (m *mirror) read(path string) ([]byte, error) {
 		file, ok = view.Previous[path]
 	}
 	if !ok {
-		return nil, fs.ErrNotExist
+		return nil, absent(path)
 	}
 	b, err := readFile(m.filePath(file.Object.Digest), file.Object.Size)
 	if errors.Is(err, fs.ErrNotExist) && m.view.Load() != view {
 		return m.read(path) // the view changed twice meanwhile and the file went
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+		return nil, fmt.Errorf("cannot read %s: %v", path, err) // ours to lose: not "there is none"
 	}
 	return b, nil
 }
