@@ -26,6 +26,7 @@ type session struct {
 	signed  []byte
 	version int64 // of the role
 	dir     string
+	fresh   bool // no earlier process can have left anything in dir
 
 	committing sync.Mutex // held by the one commit at a time
 
@@ -136,9 +137,11 @@ func (i *Ingest) join(role repo.Role, version int64, r *request) (*session, erro
 			return nil, err
 		}
 		s = &session{id: id, role: role, signed: r.role, version: version, dir: filepath.Join(i.home.Uploads(), id)}
-		if err := i.home.Disk().Mkdir(s.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := i.home.Disk().Mkdir(s.dir, 0o700)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("cannot begin upload: %w", err)
 		}
+		s.fresh = err == nil
 		i.sessions[id] = s
 	}
 	if err := s.declare(r.objects); err != nil {
@@ -218,7 +221,7 @@ func (s *session) fill(ctx context.Context, i *Ingest) error {
 			continue
 		}
 		o.state = absent
-		if s.stillGood(d, o) {
+		if !s.fresh && s.stillGood(d, o) {
 			o.state = stored
 			continue
 		}
