@@ -13,6 +13,7 @@ import (
 
 	"stork/fixtures"
 	"stork/repo"
+	"stork/repo/api"
 	"stork/repo/durable"
 	"stork/repo/internal/check"
 	"stork/repo/internal/ingest"
@@ -196,6 +197,36 @@ func TestPacks(t *testing.T) {
 		if len(report.Problems) > 0 || report.Packs != 1 || report.Packages != alice.Tree.Root.Packages {
 			t.Errorf("check reports %+v, want one pack of %d packages and no problem", report, alice.Tree.Root.Packages)
 		}
+	}
+}
+
+// TestOtherObjects begins an upload again with another list, and again with
+// the first one.
+func TestOtherObjects(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{}, 1)
+	u := w.Publisher(t, "alice").Prepare(t, rpm(t, "hello", "1.0"))
+	all := u.Objects
+	for _, objects := range [][]api.Object{all, all[1:], all} {
+		u.Objects = objects
+		b, err := json.Marshal(u.Request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, err := in.Open(t.Context(), u.Name, bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Receive(t.Context(), u.Name, session.Session, u.Tar(session.Missing)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := send(t.Context(), in, u); err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range checked(t, w) {
+		t.Error(problem)
 	}
 }
 

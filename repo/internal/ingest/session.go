@@ -173,6 +173,7 @@ func (s *session) declare(objects map[repo.Digest]*object) error {
 	if s.users > 0 {
 		return fmt.Errorf("%w: the same role is being uploaded with other objects", ErrBusy)
 	}
+	s.fresh = s.fresh && s.objects == nil
 	s.objects = objects
 	return nil
 }
