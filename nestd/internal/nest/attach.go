@@ -104,7 +104,7 @@ func (n *Nest) Query(ctx context.Context, request api.QueryRequest) (*api.QueryR
 }
 
 // MaxQueries is how many queries one request may have.
-const MaxQueries = 256
+const MaxQueries = api.MaxQueries
 
 // checkLayers refuses what no client sends.
 func checkLayers(packages []repo.Digest, view string) error {
