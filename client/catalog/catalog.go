@@ -47,7 +47,7 @@ type Catalog struct {
 	shelves  []*shelf
 	unlisted []Unlisted
 	refused  []Refusal
-	known    map[repo.Digest]*Candidate
+	known    map[shelved]*Candidate // nil: refused
 	served   []Served
 }
 
@@ -82,7 +82,7 @@ var ErrNoPolicy = errors.New("the owner has published no trust policy")
 // Open verifies metadata, policy and index roots. Its cost does not depend on
 // how many packages there are.
 func Open(ctx context.Context, o Options) (*Catalog, error) {
-	c := &Catalog{origin: o.Origin, known: map[repo.Digest]*Candidate{}}
+	c := &Catalog{origin: o.Origin, known: map[shelved]*Candidate{}}
 	policies := 0
 	for _, pin := range o.Pins.Repositories {
 		found, err := c.openRepository(ctx, o, pin)
@@ -108,21 +108,8 @@ func (c *Catalog) openRepository(ctx context.Context, o Options, pin api.Reposit
 		return false, err
 	}
 	grace := graceFile{o.Disk, filepath.Join(o.TrustDir, pin.Root.Hex(), "offline.json")}
-	snapshot, given, err := refresh(ctx, trust, files, grace)
-	if err != nil {
-		return false, err
-	}
-	rules, err := ownersPolicy(ctx, snapshot, files, o.Pins.Owner)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if granted := time.Duration(rules.Offline); given > granted {
-		return false, fmt.Errorf("%w: the owner's policy now grants %s offline, not %s", signing.ErrExpired, granted, given)
-	}
-	if err := grace.save(time.Duration(rules.Offline)); err != nil {
+	snapshot, rules, err := refresh(ctx, trust, files, o.Pins.Owner, grace)
+	if err != nil || rules == nil {
 		return false, err
 	}
 	if err := c.openShelves(ctx, snapshot, files, pin.Root, rules); err != nil {
@@ -132,23 +119,51 @@ func (c *Catalog) openRepository(ctx context.Context, o Options, pin api.Reposit
 	return true, nil
 }
 
-// refresh verifies the newest metadata. If that has expired, it tries again
-// with the time that the owner's policy granted when it was last seen.
-func refresh(ctx context.Context, trust *signing.Client, files Files, grace graceFile) (*signing.Snapshot, time.Duration, error) {
-	snapshot, err := trust.Refresh(ctx, files)
-	if !errors.Is(err, signing.ErrExpired) {
-		return snapshot, 0, err
+// refresh verifies the newest metadata and the owner's policy, nil if there is
+// none. If something has expired, it tries again with the time that the policy
+// granted when it was last seen; and if the policy that this leads to grants
+// less, once more with that.
+func refresh(ctx context.Context, trust *signing.Client, files Files, owner repo.Digest, grace graceFile) (*signing.Snapshot, *policy.Policy, error) {
+	for given := time.Duration(0); ; {
+		snapshot, rules, err := verified(ctx, trust, files, owner, given)
+		if errors.Is(err, signing.ErrExpired) && given == 0 {
+			last, loadErr := grace.load()
+			if loadErr != nil || last == 0 {
+				return nil, nil, errors.Join(err, loadErr)
+			}
+			given = last
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		granted := time.Duration(0)
+		if rules != nil {
+			granted = time.Duration(rules.Offline)
+		}
+		if err := grace.save(granted); err != nil || given <= granted {
+			return snapshot, rules, err
+		}
+		given = granted
 	}
-	given, loadErr := grace.load()
-	if loadErr != nil || given == 0 {
-		return nil, 0, errors.Join(err, loadErr)
+}
+
+// verified reads metadata and policy, whose expiry is judged as it was given
+// ago.
+func verified(ctx context.Context, trust *signing.Client, files Files, owner repo.Digest, given time.Duration) (*signing.Snapshot, *policy.Policy, error) {
+	snapshot, err := trust.Offline(ctx, files, given)
+	if err != nil {
+		return nil, nil, err
 	}
-	snapshot, err = trust.Offline(ctx, files, given)
-	return snapshot, given, err
+	rules, err := ownersPolicy(ctx, snapshot, files, owner)
+	if errors.Is(err, fs.ErrNotExist) {
+		return snapshot, nil, nil
+	}
+	return snapshot, rules, err
 }
 
 // ownersPolicy reads the trust policy that the pinned owner has published in
-// this repository.
+// this repository. That there is none is [fs.ErrNotExist].
 func ownersPolicy(ctx context.Context, s *signing.Snapshot, files Files, owner repo.Digest) (*policy.Policy, error) {
 	pin, err := s.FindRole(ctx, owner)
 	if err != nil {
@@ -180,7 +195,7 @@ func (c *Catalog) openShelves(ctx context.Context, s *signing.Snapshot, files Fi
 		case errors.Is(err, fs.ErrNotExist):
 			c.unlisted = append(c.unlisted, Unlisted{root, publisher, "has published nothing here"})
 			continue
-		case errors.Is(err, signing.ErrUntrusted), errors.Is(err, signing.ErrExpired):
+		case errors.Is(err, signing.ErrUntrusted), errors.Is(err, signing.ErrExpired), errors.Is(err, signing.ErrMissing):
 			c.unlisted = append(c.unlisted, Unlisted{root, publisher, err.Error()})
 			continue
 		case err != nil:

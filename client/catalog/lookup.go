@@ -2,9 +2,10 @@ package catalog
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
-	"strings"
 
 	"stork/client/solve"
 	"stork/nestd/api"
@@ -25,7 +26,7 @@ type Candidate struct {
 // Refusal is a package that was found but that policy does not admit.
 type Refusal struct {
 	Ref    api.PackageRef
-	NEVRA  repo.NEVRA
+	Entry  index.Entry
 	Reason string
 }
 
@@ -50,43 +51,81 @@ func (c *Catalog) Lookup(ctx context.Context, queries []solve.Query) ([]*solve.P
 // name, publisher's preference and version, newest first. The queries' Index
 // is filled in here: each is asked of every publisher that policy names.
 func (c *Catalog) Find(ctx context.Context, queries []api.Query) ([]*Candidate, error) {
-	var request api.QueryRequest
-	var from []*shelf
-	for _, s := range c.shelves {
-		for _, q := range queries {
-			for terms := q.Terms; len(terms) > 0; terms = terms[min(len(terms), api.MaxTerms):] {
-				part := api.Query{Index: s.root.Digest, Kind: q.Kind, Terms: terms[:min(len(terms), api.MaxTerms)]}
-				request.Queries = append(request.Queries, part)
-				from = append(from, s)
-			}
-		}
-	}
-	if len(request.Queries) == 0 {
-		return nil, nil
-	}
-	response, err := c.origin.Query(ctx, request)
-	if err != nil {
-		return nil, err
-	}
-	if len(response.Results) != len(request.Queries) {
-		return nil, fmt.Errorf("cannot look up packages: %d answers to %d questions", len(response.Results), len(request.Queries))
-	}
 	var found []*Candidate
 	seen := map[*Candidate]bool{}
-	for i, result := range response.Results {
-		for _, raw := range result.Entries {
-			candidate, err := c.admit(from[i], raw)
-			if err != nil {
-				return nil, err
-			}
-			if candidate != nil && !seen[candidate] {
-				seen[candidate] = true
-				found = append(found, candidate)
+	for part := range slices.Chunk(c.questions(queries), api.MaxQueries) {
+		entries, err := c.ask(ctx, part)
+		if err != nil {
+			return nil, err
+		}
+		for i := range entries {
+			for _, entry := range entries[i] {
+				if candidate := c.admit(part[i].shelf, entry); candidate != nil && !seen[candidate] {
+					seen[candidate] = true
+					found = append(found, candidate)
+				}
 			}
 		}
 	}
 	sort.SliceStable(found, func(i, j int) bool { return found[i].before(found[j]) })
 	return found, nil
+}
+
+// question is a query to one publisher's index.
+type question struct {
+	shelf *shelf
+	query api.Query
+}
+
+// questions puts every query to every index, in parts that the nest takes.
+func (c *Catalog) questions(queries []api.Query) []question {
+	var list []question
+	for _, s := range c.shelves {
+		for _, q := range queries {
+			for terms := range slices.Chunk(q.Terms, api.MaxTerms) {
+				list = append(list, question{s, api.Query{Index: s.root.Digest, Kind: q.Kind, Terms: terms}})
+			}
+		}
+	}
+	return list
+}
+
+// ask returns the entries that answer each question. Where the nest cuts its
+// answer short, the index itself is read.
+func (c *Catalog) ask(ctx context.Context, questions []question) ([][]index.Entry, error) {
+	var request api.QueryRequest
+	for _, q := range questions {
+		request.Queries = append(request.Queries, q.query)
+	}
+	response, err := c.origin.Query(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	if len(response.Results) != len(questions) {
+		return nil, fmt.Errorf("cannot look up packages: %d answers to %d questions", len(response.Results), len(questions))
+	}
+	answers := make([][]index.Entry, len(questions))
+	for i, result := range response.Results {
+		if result.More {
+			answers[i], err = Scan(ctx, questions[i].shelf.files, questions[i].shelf.root, questions[i].query)
+		} else {
+			answers[i], err = decodeEntries(result.Entries)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot look up packages of %s: %w", questions[i].shelf.publisher, err)
+		}
+	}
+	return answers, nil
+}
+
+func decodeEntries(list []json.RawMessage) ([]index.Entry, error) {
+	entries := make([]index.Entry, len(list))
+	for i, raw := range list {
+		if err := repo.DecodeStrict(raw, &entries[i]); err != nil {
+			return nil, fmt.Errorf("cannot read an index entry: %w", err)
+		}
+	}
+	return entries, nil
 }
 
 func (a *Candidate) before(b *Candidate) bool {
@@ -99,27 +138,30 @@ func (a *Candidate) before(b *Candidate) bool {
 	return a.Entry.EVR().Compare(b.Entry.EVR()) > 0
 }
 
-// admit decodes an entry and asks the policy. A refused one is remembered
-// and yields nil.
-func (c *Catalog) admit(s *shelf, raw []byte) (*Candidate, error) {
-	var entry index.Entry
-	if err := repo.DecodeStrict(raw, &entry); err != nil {
-		return nil, fmt.Errorf("cannot read an index entry: %w", err)
+// shelved is one package of one publisher. The same package may be in several
+// indexes, and what policy says of it depends on whose.
+type shelved struct {
+	shelf *shelf
+	id    repo.Digest
+}
+
+// admit asks the policy about an entry. A refused one is remembered and
+// yields nil.
+func (c *Catalog) admit(s *shelf, entry index.Entry) *Candidate {
+	key := shelved{s, entry.Record.Digest}
+	if known, ok := c.known[key]; ok {
+		return known
 	}
-	id := entry.Record.Digest
-	if known, ok := c.known[id]; ok && (known == nil || known.shelf == s) {
-		return known, nil
-	}
-	ref := api.PackageRef{ID: id, Name: entry.Name, Publisher: s.publisher, Repository: s.repository}
-	decision := s.policy.Decide(s.publisher, s.key, entry.NEVRA(), id)
+	ref := api.PackageRef{ID: key.id, Name: entry.Name, Publisher: s.publisher, Repository: s.repository}
+	decision := s.policy.Decide(s.publisher, s.key, entry.NEVRA(), key.id)
 	if !decision.Allowed {
-		c.refused = append(c.refused, Refusal{ref, entry.NEVRA(), decision.Reason})
-		c.known[id] = nil
-		return nil, nil
+		c.refused = append(c.refused, Refusal{Ref: ref, Entry: entry, Reason: decision.Reason})
+		c.known[key] = nil
+		return nil
 	}
 	candidate := &Candidate{Ref: ref, Entry: entry, Decision: decision, shelf: s}
-	c.known[id] = candidate
-	return candidate, nil
+	c.known[key] = candidate
+	return candidate
 }
 
 // Refused returns what was found so far but not admitted.
@@ -142,10 +184,16 @@ func Package(e *index.Entry, ref api.PackageRef) *solve.Package {
 	}
 }
 
-// Named reports whether a spec or capability of that text could have meant
-// the refused package: by its name, alone or with a version.
-func (r Refusal) Named(text string) bool {
-	name, _, _ := strings.Cut(text, " ")
-	return name == string(r.NEVRA.Name) || strings.HasPrefix(text, string(r.NEVRA.Name)+"=") ||
-		strings.HasPrefix(text, string(r.NEVRA.Name)+"<") || strings.HasPrefix(text, string(r.NEVRA.Name)+">")
+// NEVRA returns the refused package's name, version and architecture.
+func (r Refusal) NEVRA() repo.NEVRA { return r.Entry.NEVRA() }
+
+// Meant reports whether a spec or requirement of that text could have meant
+// the refused package: by its name, or by what it provides.
+func (r Refusal) Meant(text string) bool {
+	p := Package(&r.Entry, r.Ref)
+	if spec, err := solve.ParseSpec(text); err == nil && spec.Matches(p) {
+		return true
+	}
+	requirement, err := repo.ParseRequirement(text)
+	return err == nil && len(Pick([]index.Entry{r.Entry}, api.Query{Kind: api.ByCapability, Terms: requirement.Names()})) > 0
 }

@@ -2,11 +2,16 @@ package catalog
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 
 	"stork/repo"
+	"stork/signing"
 )
 
-// memory keeps the documents that were read in this run, so that index root
+// memory checks every document against the digest that names it, whoever
+// brought it, and keeps those that were read in this run, so that index root
 // and tables are read once however many packages are checked. What a run
 // reads is bounded by what it installs.
 type memory struct {
@@ -16,14 +21,22 @@ type memory struct {
 
 func remember(f Files) Files { return &memory{f, map[repo.Digest][]byte{}} }
 
-// Document implements [index.Source].
+// Document implements [index.Source]. A signed document that is not there is
+// [signing.ErrMissing]: whoever serves the repository withholds it, which must
+// not look as if it had never been published.
 func (m *memory) Document(ctx context.Context, object repo.Object) ([]byte, error) {
 	if b, ok := m.documents[object.Digest]; ok && int64(len(b)) == object.Size {
 		return b, nil
 	}
 	b, err := m.Files.Document(ctx, object)
-	if err == nil {
-		m.documents[object.Digest] = b
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: document %s", signing.ErrMissing, object.Digest)
+	case err != nil:
+		return nil, err
+	case repo.ObjectOf(b) != object:
+		return nil, fmt.Errorf("%w: document %s came with other content", signing.ErrUntrusted, object.Digest)
 	}
-	return b, err
+	m.documents[object.Digest] = b
+	return b, nil
 }

@@ -15,30 +15,56 @@ import (
 // down, and returns the record. It fails with [signing.ErrUntrusted] if they
 // do not say what the nest said.
 func (c *Catalog) Verify(ctx context.Context, a *Candidate) (*repo.Record, error) {
-	entries, err := index.Lookup(ctx, a.shelf.files, a.shelf.root, a.Entry.Name)
+	record, err := a.shelf.verify(ctx, a.Entry)
 	if err != nil {
-		return nil, fmt.Errorf("cannot verify %s: %w", a.Entry.NEVRA(), err)
+		return nil, fmt.Errorf("cannot verify %s of %s: %w", a.Entry.NEVRA(), a.Ref.Publisher, err)
 	}
-	signed := slices.IndexFunc(entries, func(e index.Entry) bool { return e.Record == a.Entry.Record })
-	if signed < 0 || !reflect.DeepEqual(entries[signed], a.Entry) {
-		return nil, fmt.Errorf("cannot verify %s: %w: it is not in the index of %s as the nest described it",
-			a.Entry.NEVRA(), signing.ErrUntrusted, a.Ref.Publisher)
+	return record, nil
+}
+
+// verify holds an entry to the index that the publisher signed, and to the
+// record that it names. Digests are checked where documents are read: see
+// [memory].
+func (s *shelf) verify(ctx context.Context, said index.Entry) (*repo.Record, error) {
+	if err := s.checkRoot(ctx); err != nil {
+		return nil, err
 	}
-	b, err := a.shelf.files.Document(ctx, a.Entry.Record)
+	entries, err := index.Lookup(ctx, s.files, s.root, said.Name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the record of %s: %w", a.Entry.NEVRA(), err)
+		return nil, err
 	}
-	if repo.ObjectOf(b) != a.Entry.Record {
-		return nil, fmt.Errorf("cannot verify %s: %w: its record is not the one in the index", a.Entry.NEVRA(), signing.ErrUntrusted)
+	if !slices.ContainsFunc(entries, func(e index.Entry) bool { return reflect.DeepEqual(e, said) }) {
+		return nil, fmt.Errorf("%w: it is not in the index as the nest described it", signing.ErrUntrusted)
+	}
+	b, err := s.files.Document(ctx, said.Record)
+	if err != nil {
+		return nil, err
 	}
 	record, err := repo.DecodeRecord(b)
 	if err != nil {
-		return nil, fmt.Errorf("cannot verify %s: %w", a.Entry.NEVRA(), err)
+		return nil, err
 	}
-	if !reflect.DeepEqual(index.EntryOf(record, a.Entry.Record), a.Entry) {
-		return nil, fmt.Errorf("cannot verify %s: %w: record and index entry differ", a.Entry.NEVRA(), signing.ErrUntrusted)
+	if !reflect.DeepEqual(index.EntryOf(record, said.Record), said) {
+		return nil, fmt.Errorf("%w: record and index entry differ", signing.ErrUntrusted)
 	}
 	return record, nil
+}
+
+// checkRoot refuses an index that was made for another publisher or another
+// repository than the one whose role names it.
+func (s *shelf) checkRoot(ctx context.Context) error {
+	b, err := s.files.Document(ctx, s.root)
+	if err != nil {
+		return err
+	}
+	root, err := index.DecodeRoot(b)
+	if err != nil {
+		return err
+	}
+	if root.Publisher != s.publisher || root.Repository != s.repository {
+		return fmt.Errorf("%w: the index is that of %s in repository %s", signing.ErrUntrusted, root.Publisher, root.Repository)
+	}
+	return nil
 }
 
 // FileList returns the verified file list of a candidate. It is large: an
@@ -48,13 +74,9 @@ func (c *Catalog) FileList(ctx context.Context, a *Candidate) (*repo.FileList, e
 	if err != nil {
 		return nil, err
 	}
-	object := repo.Object{Digest: record.FileList.Digest, Size: record.FileList.Size}
-	b, err := a.shelf.files.Document(ctx, object)
+	b, err := a.shelf.files.Document(ctx, repo.Object{Digest: record.FileList.Digest, Size: record.FileList.Size})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the file list of %s: %w", a.Entry.NEVRA(), err)
-	}
-	if repo.ObjectOf(b) != object {
-		return nil, fmt.Errorf("cannot verify %s: %w: its file list is not the one in the record", a.Entry.NEVRA(), signing.ErrUntrusted)
 	}
 	return repo.DecodeFileList(b)
 }

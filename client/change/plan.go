@@ -21,6 +21,7 @@ type Plan struct {
 
 	steps   []solve.Step
 	reasons map[*solve.Package]solve.Reason
+	again   map[*solve.Package]*solve.Package // what a reinstalled package replaces
 	records map[repo.Digest]*repo.Record
 }
 
@@ -66,15 +67,31 @@ func (g *Guest) Plan(ctx context.Context, jobs []solve.Job, flags Flags) (*Plan,
 	if err != nil {
 		return nil, g.explain(err)
 	}
-	p := &Plan{Packages: []Item{}, steps: solved.Steps, reasons: map[*solve.Package]solve.Reason{}, records: map[repo.Digest]*repo.Record{}}
+	p := &Plan{
+		Packages: []Item{}, steps: solved.Steps, reasons: map[*solve.Package]solve.Reason{},
+		again: map[*solve.Package]*solve.Package{}, records: map[repo.Digest]*repo.Record{},
+	}
 	for _, spec := range solved.Satisfied {
 		p.Satisfied = append(p.Satisfied, spec.Text)
+	}
+	for _, come := range solved.Reinstall {
+		p.replaceSame(come, request.Installed)
 	}
 	p.list(solved)
 	if err := g.verify(ctx, p); err != nil {
 		return nil, err
 	}
 	return p, g.estimate(ctx, p)
+}
+
+// replaceSame notes which installed package a reinstalled one takes the place
+// of. It keeps its reason.
+func (p *Plan) replaceSame(come *solve.Package, installed []*solve.Package) {
+	for _, have := range installed {
+		if have.NEVRA() == come.NEVRA() {
+			p.again[come], p.reasons[come] = have, have.Reason
+		}
+	}
 }
 
 // list fills in the items, in the order of the steps.
@@ -180,8 +197,8 @@ func (g *Guest) explain(err error) error {
 				continue
 			}
 			for _, r := range g.Catalog.Refused() {
-				if r.Named(line.Requirement) {
-					return fmt.Errorf("cannot install %s from %s: %w: %s", r.NEVRA, r.Ref.Publisher, ErrRefused, r.Reason)
+				if r.Meant(line.Requirement) {
+					return fmt.Errorf("cannot install %s from %s: %w: %s", r.NEVRA(), r.Ref.Publisher, ErrRefused, r.Reason)
 				}
 			}
 		}

@@ -45,7 +45,7 @@ func (c *trustExplainCmd) Run(ctx context.Context, g *grammar, env *environment,
 		}
 	}
 	for _, r := range books.Refused() {
-		verdicts = append(verdicts, verdict{r.NEVRA.String(), string(r.Ref.Publisher), false, r.Reason})
+		verdicts = append(verdicts, verdict{r.NEVRA().String(), string(r.Ref.Publisher), false, r.Reason})
 	}
 	if c.JSON {
 		return streams.JSON(verdicts)

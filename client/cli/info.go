@@ -83,8 +83,8 @@ func pick(ctx context.Context, books *catalog.Catalog, text string) (*catalog.Ca
 		}
 	}
 	for _, r := range books.Refused() {
-		if r.Named(text) {
-			return nil, &program.Error{Status: exitUntrusted, Err: fmt.Errorf("%s from %s is not admitted: %s", r.NEVRA, r.Ref.Publisher, r.Reason)}
+		if r.Meant(text) {
+			return nil, &program.Error{Status: exitUntrusted, Err: fmt.Errorf("%s from %s is not admitted: %s", r.NEVRA(), r.Ref.Publisher, r.Reason)}
 		}
 	}
 	return nil, &program.Error{Status: exitNotFound, Err: fmt.Errorf("no package %q", text), Hint: "`stork search WORD` looks for packages by name and summary."}

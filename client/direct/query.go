@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path"
-	"slices"
-	"strings"
 
+	"stork/client/catalog"
 	"stork/nestd/api"
 	"stork/repo"
 	"stork/repo/index"
@@ -22,7 +20,7 @@ func (o *Origin) Query(ctx context.Context, request api.QueryRequest) (*api.Quer
 		if err != nil {
 			return nil, err
 		}
-		result, err := pick(entries, q)
+		result, err := answer(entries, q)
 		if err != nil {
 			return nil, err
 		}
@@ -69,65 +67,16 @@ func (o *Origin) locate(ctx context.Context, root repo.Digest) (repo.Object, ind
 	return repo.Object{}, nil, fmt.Errorf("cannot find index %s in any repository", root)
 }
 
-// pick returns the entries that match one of the query's terms.
-func pick(entries []index.Entry, q api.Query) (api.QueryResult, error) {
+// answer encodes the entries that match, as a nest would. It is never cut
+// short: nothing has to cross a socket.
+func answer(entries []index.Entry, q api.Query) (api.QueryResult, error) {
 	result := api.QueryResult{Entries: []json.RawMessage{}}
-	terms := map[string]bool{}
-	for _, t := range q.Terms {
-		terms[t] = true
-	}
-	for i := range entries {
-		if !matches(&entries[i], q.Kind, q.Terms, terms) {
-			continue
-		}
-		if len(result.Entries) == api.MaxEntries {
-			result.More = true
-			break
-		}
-		b, err := repo.EncodeCanonical(&entries[i])
+	for _, entry := range catalog.Pick(entries, q) {
+		b, err := repo.EncodeCanonical(&entry)
 		if err != nil {
 			return result, err
 		}
 		result.Entries = append(result.Entries, b)
 	}
 	return result, nil
-}
-
-func matches(e *index.Entry, kind api.QueryKind, list []string, set map[string]bool) bool {
-	switch kind {
-	case api.ByName:
-		return set[string(e.Name)]
-	case api.ByGlob:
-		return slices.ContainsFunc(list, func(t string) bool {
-			ok, err := path.Match(t, string(e.Name))
-			return err == nil && ok
-		})
-	case api.ByCapability:
-		return set[string(e.Name)] || slices.ContainsFunc(e.Paths, func(p string) bool { return set[p] }) ||
-			slices.ContainsFunc(e.Provides, func(c repo.Capability) bool { return set[c.Name] })
-	case api.ByObsoletes:
-		return slices.ContainsFunc(e.Obsoletes, func(c repo.Capability) bool { return set[c.Name] })
-	case api.ByReverse:
-		return namesAny(set, e.Supplements, e.Enhances)
-	case api.ByRequires:
-		return namesAny(set, e.Requires, e.RequiresPre)
-	case api.ByText:
-		text := strings.ToLower(string(e.Name) + " " + e.Summary)
-		return slices.ContainsFunc(list, func(t string) bool { return strings.Contains(text, strings.ToLower(t)) })
-	}
-	return false
-}
-
-// namesAny reports whether a requirement in one of the lists names something
-// in set.
-func namesAny(set map[string]bool, lists ...[]string) bool {
-	for _, list := range lists {
-		for _, text := range list {
-			r, err := repo.ParseRequirement(text)
-			if err == nil && slices.ContainsFunc(r.Names(), func(n string) bool { return set[n] }) {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -109,11 +109,12 @@ type QueryResult struct {
 	More    bool              `json:"more,omitempty"` // cut at MaxEntries
 }
 
-// MaxEntries is how many entries one query returns at most, and MaxTerms how
-// many terms it may have.
+// MaxEntries is how many entries one query returns at most, MaxTerms how many
+// terms it may have, and MaxQueries how many queries one request may have.
 const (
 	MaxEntries = 20000
 	MaxTerms   = 5000
+	MaxQueries = 256
 )
 
 // PackageRef names one package of one publisher. The nest admits it if ID is
