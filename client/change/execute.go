@@ -42,8 +42,10 @@ func (g *Guest) Execute(ctx context.Context, p *Plan, onEvent func(api.Event)) (
 			return nil, err
 		}
 		for i := range list {
-			outcome.add(&list[i], p.records[list[i].ID])
-			prepared[list[i].ID] = &list[i]
+			if record := p.records[list[i].ID]; record != nil {
+				outcome.add(&list[i], record)
+				prepared[list[i].ID] = &list[i]
+			}
 		}
 	}
 	change, err := g.change(p, prepared)
@@ -78,7 +80,14 @@ func (g *Guest) run(ctx context.Context, change transaction.Change) (*transactio
 		change.Install[i].LayerPath = layers[ids[i]]
 	}
 	done, err := g.Transaction.Run(ctx, change)
-	return done, errors.Join(err, alone.Drop(ctx, ids))
+	dropped := alone.Drop(context.WithoutCancel(ctx), ids)
+	if err != nil {
+		return nil, errors.Join(err, dropped)
+	}
+	if dropped != nil { // what was installed is installed
+		done.Warnings = append(done.Warnings, fmt.Sprintf("cannot drop what was unpacked: %v", dropped))
+	}
+	return done, nil
 }
 
 // add counts what one package cost.
@@ -125,10 +134,14 @@ func (g *Guest) change(p *Plan, prepared map[repo.Digest]*api.Prepared) (transac
 		}
 		c.Install = append(c.Install, transaction.Package{
 			Ref: candidate.Ref, Record: p.records[id], Object: candidate.Entry.Record,
-			Reason: transaction.Reason(p.reasonOf(step.Package)), Private: have.Private,
+			Reason: transaction.Reason(p.reasons[step.Package]), Private: have.Private,
 		})
-		for _, old := range step.Old {
-			oldID, err := repo.ParseHex(old.ID)
+		old := step.Old
+		if have := p.again[step.Package]; have != nil {
+			old = []*solve.Package{have}
+		}
+		for _, o := range old {
+			oldID, err := repo.ParseHex(o.ID)
 			if err != nil {
 				return c, err
 			}
@@ -136,12 +149,4 @@ func (g *Guest) change(p *Plan, prepared map[repo.Digest]*api.Prepared) (transac
 		}
 	}
 	return c, nil
-}
-
-// reasonOf returns why a package comes; a reinstalled one keeps its reason.
-func (p *Plan) reasonOf(pkg *solve.Package) solve.Reason {
-	if r := p.reasons[pkg]; r != "" {
-		return r
-	}
-	return solve.User
 }
