@@ -10,6 +10,7 @@ import (
 
 	"stork/client/catalog"
 	"stork/nestd/api"
+	"stork/nestd/store"
 	"stork/repo"
 	"stork/repo/durable"
 	"stork/repo/index"
@@ -29,6 +30,7 @@ type Origin struct {
 	o       Options
 	web     *web
 	entries map[repo.Digest][]index.Entry // by index root: read when first asked
+	store   *store.Store                  // opened when something is prepared
 }
 
 // Open makes the directories and connects to nobody yet.
@@ -45,7 +47,7 @@ func Open(o Options) (*Origin, error) {
 			return nil, fmt.Errorf("cannot make %s: %w", o.Dir, err)
 		}
 	}
-	return &Origin{o: o, web: newWeb(), entries: map[repo.Digest][]index.Entry{}}, nil
+	return &Origin{o: o, web: newWeb(usual()), entries: map[repo.Digest][]index.Entry{}}, nil
 }
 
 const (
@@ -53,10 +55,13 @@ const (
 	spoolName = "spool" // blobs on their way
 )
 
-// Close drops idle connections.
+// Close gives the store's lock back and drops idle connections.
 func (o *Origin) Close() error {
 	o.web.client.CloseIdleConnections()
-	return nil
+	if o.store == nil {
+		return nil
+	}
+	return o.store.Close()
 }
 
 // Files implements [catalog.Origin].

@@ -58,7 +58,7 @@ func (o *Origin) record(ctx context.Context, ref api.PackageRef) (*repo.Record, 
 		return nil, err
 	}
 	if repo.DigestOf(b) != ref.ID {
-		return nil, &api.Error{Code: api.Untrusted, Message: fmt.Sprintf("cannot use the record of %s: it has another digest", ref.Name)}
+		return nil, &api.Error{Code: api.Untrusted, Message: fmt.Sprintf("cannot use the record of %s: it has another digest", ref.Name), Hint: "Tell the repository's operator."}
 	}
 	return repo.DecodeRecord(b)
 }
@@ -72,15 +72,13 @@ func (o *Origin) prepare(ctx context.Context, ref api.PackageRef, record *repo.R
 		return api.Prepared{}, err
 	}
 	defer blob.Close()
-	s, err := o.store(ctx)
-	if err != nil {
+	if err := o.openStore(ctx); err != nil {
 		return api.Prepared{}, err
 	}
-	defer s.Close()
-	if err := s.Remove(ctx, ref.ID); err != nil {
+	if err := o.store.Remove(ctx, ref.ID); err != nil {
 		return api.Prepared{}, err
 	}
-	list, result, err := o.unpack(ctx, s, ref, record, blob, tell)
+	list, result, err := o.unpack(ctx, ref, record, blob, tell)
 	if err != nil {
 		return api.Prepared{}, err
 	}
@@ -115,8 +113,8 @@ func (o *Origin) fetch(ctx context.Context, ref api.PackageRef, record *repo.Rec
 }
 
 // unpack runs the sandbox over the blob and seals the layer.
-func (o *Origin) unpack(ctx context.Context, s *store.Store, ref api.PackageRef, record *repo.Record, blob *os.File, tell func(api.Phase, int64, int64)) (*repo.FileList, store.Result, error) {
-	stage, err := s.Stage(confine.User(nobody, nobody))
+func (o *Origin) unpack(ctx context.Context, ref api.PackageRef, record *repo.Record, blob *os.File, tell func(api.Phase, int64, int64)) (*repo.FileList, store.Result, error) {
+	stage, err := o.store.Stage(confine.User(nobody, nobody))
 	if err != nil {
 		return nil, store.Result{}, err
 	}
@@ -150,21 +148,19 @@ func compare(ref api.PackageRef, record *repo.Record, read *unpack.Result) (*rep
 		return nil, err
 	}
 	if id != ref.ID || !bytes.Equal(want, read.Record) || repo.DigestOf(read.FileList) != record.FileList.Digest {
-		return nil, &api.Error{Code: api.Untrusted, Message: fmt.Sprintf("cannot use %s: the package is not what its record says", record.NEVRA())}
+		return nil, &api.Error{Code: api.Untrusted, Message: fmt.Sprintf("cannot use %s: the package is not what its record says", record.NEVRA()), Hint: "Tell its publisher."}
 	}
 	return repo.DecodeFileList(read.FileList)
 }
 
 // Layers says where prepared layers lie, in this guest itself.
 func (o *Origin) Layers(ctx context.Context, ids []repo.Digest) (map[repo.Digest]string, error) {
-	s, err := o.store(ctx)
-	if err != nil {
+	if err := o.openStore(ctx); err != nil {
 		return nil, err
 	}
-	defer s.Close()
 	layers := map[repo.Digest]string{}
 	for _, id := range ids {
-		path, ok := s.Layer(id)
+		path, ok := o.store.Layer(id)
 		if !ok {
 			return nil, fmt.Errorf("cannot find the unpacked package %s", id.Short())
 		}
@@ -175,36 +171,30 @@ func (o *Origin) Layers(ctx context.Context, ids []repo.Digest) (map[repo.Digest
 
 // Drop removes layers: they have been copied.
 func (o *Origin) Drop(ctx context.Context, ids []repo.Digest) error {
-	s, err := o.store(ctx)
-	if err != nil {
+	if err := o.openStore(ctx); err != nil {
 		return err
 	}
-	defer s.Close()
 	for _, id := range ids {
-		if err := s.Remove(ctx, id); err != nil {
+		if err := o.store.Remove(ctx, id); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// store opens this guest's own store. What an earlier run left in it is of no
-// use to this one.
-func (o *Origin) store(ctx context.Context) (*store.Store, error) {
+// openStore opens this guest's own store once. What an earlier run left in it
+// is of no use to this one: no row says that it is complete, so it goes.
+func (o *Origin) openStore(ctx context.Context) error {
+	if o.store != nil {
+		return nil
+	}
 	s, err := store.Open(ctx, store.Options{Dir: filepath.Join(o.o.Dir, "store"), Disk: o.o.Disk})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	layers, err := s.Layers()
-	ready := map[repo.Digest]string{}
-	for _, id := range layers {
-		ready[id] = ""
+	if _, err := s.Recover(ctx, nil); err != nil {
+		return errors.Join(err, s.Close())
 	}
-	if err == nil {
-		_, err = s.Recover(ctx, ready)
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
+	o.store = s
+	return nil
 }

@@ -6,36 +6,48 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
 	"stork/nestd/api"
-	"stork/repo"
 )
 
-// Times after which a server that says nothing is given up.
-const (
-	answerTimeout = 30 * time.Second
-	stallTimeout  = 60 * time.Second
-	attempts      = 4
-)
-
-type web struct {
-	client *http.Client
+// patience says when a server that says nothing, or hardly anything, is given
+// up. What it bounds is progress: a large blob may take long, a stalled one
+// may not.
+type patience struct {
+	answer time.Duration // to connect, and until an answer begins
+	window time.Duration // in each of which least bytes must come
+	least  int64         // bytes
+	tries  int           // connections in a row that brought less than least
+	pause  time.Duration // before the second of them; longer before the next
 }
 
-func newWeb() *web {
-	return &web{&http.Client{
-		Transport: &http.Transport{ResponseHeaderTimeout: answerTimeout, MaxIdleConnsPerHost: 4, DisableCompression: true},
-		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if len(via) > 4 || r.URL.Scheme != "http" && r.URL.Scheme != "https" {
-				return errors.New("redirected too often or elsewhere")
-			}
-			return nil
-		},
-	}}
+func usual() patience {
+	return patience{answer: 30 * time.Second, window: time.Minute, least: 64 << 10, tries: 4, pause: 200 * time.Millisecond}
+}
+
+type web struct {
+	client   *http.Client
+	patience patience
+}
+
+func newWeb(p patience) *web {
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: p.answer}).DialContext,
+		TLSHandshakeTimeout: p.answer, ResponseHeaderTimeout: p.answer,
+		MaxIdleConnsPerHost: 4, IdleConnTimeout: p.window, DisableCompression: true,
+	}
+	return &web{patience: p, client: &http.Client{Transport: transport, CheckRedirect: checkRedirect}}
+}
+
+func checkRedirect(r *http.Request, via []*http.Request) error {
+	if len(via) > 4 || r.URL.Scheme != "http" && r.URL.Scheme != "https" {
+		return errors.New("redirected too often or elsewhere")
+	}
+	return nil
 }
 
 func unreachable(url string, err error) error {
@@ -43,40 +55,43 @@ func unreachable(url string, err error) error {
 		Hint: "What is installed keeps working. Check the network and try again."}
 }
 
-// open asks for path from offset on.
-func (w *web) open(ctx context.Context, url, path string, offset int64) (*http.Response, error) {
+// open asks for path from offset on. The answer's body begins at the offset
+// that is returned: 0 where the server can not resume.
+func (w *web) open(ctx context.Context, url, path string, offset int64) (answer *http.Response, from int64, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/"+path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("cannot ask repository %s: %w", url, err)
+		return nil, 0, fmt.Errorf("cannot ask repository %s: %w", url, err)
 	}
 	if offset > 0 {
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
-	answer, err := w.client.Do(request)
+	answer, err = w.client.Do(request)
 	if err != nil {
-		return nil, unreachable(url, err)
+		return nil, 0, errors.Join(ctx.Err(), unreachable(url, err))
 	}
-	switch {
-	case answer.StatusCode == http.StatusOK && offset == 0, answer.StatusCode == http.StatusPartialContent && offset > 0:
-		return answer, nil
+	switch resumed := strings.HasPrefix(answer.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset)); {
+	case answer.StatusCode == http.StatusOK:
+		return answer, 0, nil
+	case answer.StatusCode == http.StatusPartialContent && offset > 0 && resumed:
+		return answer, offset, nil
 	case answer.StatusCode == http.StatusNotFound:
 		err = fmt.Errorf("cannot fetch %s: %w", path, fs.ErrNotExist)
 	default:
 		err = unreachable(url, fmt.Errorf("HTTP status %s for %s", answer.Status, path))
 	}
-	return nil, errors.Join(err, answer.Body.Close())
+	return nil, 0, errors.Join(err, answer.Body.Close())
 }
 
 // get reads a small file, of at most max bytes.
 func (w *web) get(ctx context.Context, url, path string, max int64) ([]byte, error) {
-	answer, err := w.open(ctx, url, path, 0)
+	answer, _, err := w.open(ctx, url, path, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer answer.Body.Close()
-	b, err := io.ReadAll(&watched{r: io.LimitReader(answer.Body, max+1), stop: func() { _ = answer.Body.Close() }})
+	b, err := io.ReadAll(w.watch(answer.Body, max+1))
 	if err != nil {
-		return nil, unreachable(url, err)
+		return nil, errors.Join(ctx.Err(), unreachable(url, err))
 	}
 	if int64(len(b)) > max {
 		return nil, fmt.Errorf("cannot fetch %s: over %d bytes", path, max)
@@ -84,73 +99,37 @@ func (w *web) get(ctx context.Context, url, path string, max int64) ([]byte, err
 	return b, nil
 }
 
-// watched ends a body that has stalled.
+var errSlow = errors.New("the answer stalled")
+
+// watched reads a body, and ends one that has stalled or trickles.
 type watched struct {
-	r    io.Reader
-	stop func()
+	body     io.ReadCloser
+	limited  io.Reader
+	patience patience
+	since    time.Time // when this window began
+	got      int64     // bytes in it
 }
 
-// Read implements [io.Reader].
+func (w *web) watch(body io.ReadCloser, max int64) *watched {
+	return &watched{body: body, limited: io.LimitReader(body, max), patience: w.patience, since: time.Now()}
+}
+
+// Read implements [io.Reader]. It takes a window at most, so that a server
+// which sends too little is found out after two.
 func (w *watched) Read(p []byte) (int, error) {
-	timer := time.AfterFunc(stallTimeout, w.stop)
-	defer timer.Stop()
-	return w.r.Read(p)
-}
-
-// blob appends to file until it holds object.Size bytes, over as many
-// connections as it takes while each brings something. It does not check the
-// digest: who reads the file does.
-func (w *web) blob(ctx context.Context, url string, object repo.Object, file *os.File, progress func(done int64)) (fetched int64, err error) {
-	done, err := file.Seek(0, io.SeekEnd)
-	if err != nil {
-		return 0, err
+	timer := time.AfterFunc(w.patience.window, func() { _ = w.body.Close() })
+	n, err := w.limited.Read(p)
+	stalled := !timer.Stop()
+	w.got += int64(n)
+	if errors.Is(err, io.EOF) {
+		return n, err
 	}
-	for failures := 0; done < object.Size; {
-		n, err := w.part(ctx, url, object, file, done, progress)
-		done, fetched = done+n, fetched+n
-		if err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrNotExist) {
-			return fetched, errors.Join(err, ctx.Err())
-		}
-		var wire *api.Error
-		if !errors.As(err, &wire) || wire.Code != api.Unreachable {
-			return fetched, err // the disk, not the network
-		}
-		if n > 0 {
-			failures = 0
-		}
-		if failures++; failures == attempts {
-			return fetched, err
-		}
-		time.Sleep(time.Duration(failures) * 200 * time.Millisecond)
+	if time.Since(w.since) >= w.patience.window {
+		stalled = stalled || w.got < w.patience.least
+		w.since, w.got = time.Now(), 0
 	}
-	return fetched, nil
-}
-
-// part copies one answer's bytes behind those that the file has.
-func (w *web) part(ctx context.Context, url string, object repo.Object, file *os.File, done int64, progress func(int64)) (n int64, err error) {
-	answer, err := w.open(ctx, url, repo.BlobPath(object.Digest), done)
-	if err != nil {
-		return 0, err
+	if stalled {
+		err = errSlow
 	}
-	defer answer.Body.Close()
-	body := &watched{r: io.LimitReader(answer.Body, object.Size-done), stop: func() { _ = answer.Body.Close() }}
-	buffer := make([]byte, 256<<10)
-	for {
-		read, err := body.Read(buffer)
-		if read > 0 {
-			if _, err := file.Write(buffer[:read]); err != nil {
-				return n, fmt.Errorf("cannot spool blob %s: %w", object.Digest, err)
-			}
-			n += int64(read)
-			progress(done + n)
-		}
-		switch {
-		case done+n == object.Size:
-			return n, nil
-		case errors.Is(err, io.EOF):
-			return n, unreachable(url, io.ErrUnexpectedEOF)
-		case err != nil:
-			return n, unreachable(url, err)
-		}
-	}
+	return n, err
 }
