@@ -28,8 +28,9 @@ func DataPath(d Digest) string { return fanOut("data/", d) }
 // BlobPath is where package files are served.
 func BlobPath(d Digest) string { return fanOut("blobs/", d) }
 
-// PackPath is where all shards of the index with root d are served in one
-// zstd stream, a shortcut for nests that have none of them.
+// PackPath is where all tables, then all shards of the index with root d are
+// served, each document as it is, in one zstd stream: a shortcut for nests
+// that have none of them.
 func PackPath(d Digest) string { return fanOut("packs/", d) }
 
 // fanOut keeps directories small: two hexadecimal digits, then all of them.
