@@ -36,6 +36,7 @@ type Item struct {
 	Reason    solve.Reason   `json:"reason,omitempty"`
 	For       string         `json:"for,omitempty"` // the package that needs it
 	Replaces  []string       `json:"replaces,omitempty"`
+	Older     bool           `json:"older,omitempty"` // than one of its name that it replaces
 	Download  int64          `json:"download"`
 	Size      int64          `json:"size"`
 	OnHost    bool           `json:"on_host"` // unpacked on this host already
@@ -115,6 +116,7 @@ func (p *Plan) list(solved *solve.Transaction) {
 		}
 		for _, old := range step.Old {
 			item.Replaces = append(item.Replaces, old.String())
+			item.Older = item.Older || old.Name == step.Package.Name && step.Package.EVR.Compare(old.EVR) < 0
 		}
 		if candidate, ok := step.Package.Key.(*catalog.Candidate); ok {
 			item.ID, item.Size = candidate.Ref.ID, candidate.Entry.InstalledSize

@@ -73,7 +73,7 @@ func explainSolver(err error) (int, string, bool) {
 		for _, line := range problem.Lines {
 			switch line.Kind {
 			case solve.NoMatch, solve.NotInstalled, solve.WrongArch:
-				return exitNotFound, "`stork search WORD` looks for packages by name and summary.", true
+				return exitNotFound, "`stork search WORD` looks for packages of those whom this guest's owner trusts.", true
 			}
 		}
 	}

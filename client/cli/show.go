@@ -29,7 +29,8 @@ var headings = []struct {
 	{"Install", func(i *change.Item) bool { return i.Action == solve.Install && i.Reason == solve.User }},
 	{"Install because others need it", func(i *change.Item) bool { return i.Action == solve.Install && i.Reason == solve.Dependency }},
 	{"Install because others recommend it", func(i *change.Item) bool { return i.Action == solve.Install && i.Reason == solve.Weak }},
-	{"Upgrade", func(i *change.Item) bool { return i.Action == solve.Upgrade }},
+	{"Upgrade", func(i *change.Item) bool { return i.Action == solve.Upgrade && !i.Older }},
+	{"Downgrade", func(i *change.Item) bool { return i.Action == solve.Upgrade && i.Older }},
 	{"Install again", func(i *change.Item) bool { return i.Action == solve.Reinstall }},
 	{"Remove", func(i *change.Item) bool { return i.Action == solve.Remove }},
 }
