@@ -23,7 +23,7 @@ func jsonIs(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // lookup returns the value at a path of keys and positions with dots between;
-// # is the length of a list or object. Objects and lists come as JSON.
+// len is the length of a list or object. Objects and lists come as JSON.
 func lookup(document, path string) (string, error) {
 	d := json.NewDecoder(strings.NewReader(document))
 	d.UseNumber()
@@ -51,13 +51,13 @@ func lookup(document, path string) (string, error) {
 func into(value any, step string) (next any, ok bool) {
 	switch v := value.(type) {
 	case map[string]any:
-		if step == "#" {
+		if step == "len" {
 			return json.Number(strconv.Itoa(len(v))), true
 		}
 		next, ok = v[step]
 		return next, ok
 	case []any:
-		if step == "#" {
+		if step == "len" {
 			return json.Number(strconv.Itoa(len(v))), true
 		}
 		i, err := strconv.Atoi(step)
@@ -73,7 +73,7 @@ func TestLookup(t *testing.T) {
 	t.Parallel()
 	const document = `{"a": [{"b": "x"}, 12345678901234567890, true, null], "o": {"k": 1}}`
 	for path, want := range map[string]string{
-		"a.0.b": "x", "a.1": "12345678901234567890", "a.2": "true", "a.3": "null", "a.#": "4", "o.#": "1", "o": `{"k":1}`,
+		"a.0.b": "x", "a.1": "12345678901234567890", "a.2": "true", "a.3": "null", "a.len": "4", "o.len": "1", "o": `{"k":1}`,
 	} {
 		if got, err := lookup(document, path); err != nil || got != want {
 			t.Errorf("%s: %q, %v, want %q", path, got, err, want)

@@ -16,7 +16,7 @@ func build(ts *testscript.TestScript, neg bool, args []string) {
 	work := ts.MkAbs(".")
 	flags := []string{
 		"-bb", "--quiet", "--define", "_topdir " + filepath.Join(work, ".rpmbuild"), "--define", "_rpmdir " + work,
-		"--define", "_rpmfilename %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm", "--define", "_build_id_links none",
+		"--define", "_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm", "--define", "_build_id_links none",
 	}
 	for _, macro := range args[1:] {
 		name, value, ok := strings.Cut(macro, "=")
