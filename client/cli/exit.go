@@ -2,6 +2,8 @@ package cli
 
 import (
 	"errors"
+	"io/fs"
+	"os"
 	"syscall"
 
 	"stork/client"
@@ -108,6 +110,8 @@ func explainGuest(err error) (int, string, bool) {
 		return exitConflict, "Nothing was changed. Move the file away, or do without the package.", true
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return exitNoSpace, "Free some space and try again.", true
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		return program.Failed, "Only the guest's root can change it.", true
 	}
 	return 0, "", false
 }
