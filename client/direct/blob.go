@@ -24,7 +24,7 @@ func (w *web) blob(ctx context.Context, url string, object repo.Object, file *os
 	if err != nil {
 		return 0, fmt.Errorf("cannot spool blob %s: %w", object.Digest, err)
 	}
-	for failures := 0; done < object.Size; {
+	for failures, most := 0, done; done < object.Size; {
 		var n int64
 		done, n, err = w.part(ctx, url, object, file, done, progress)
 		fetched += n
@@ -39,8 +39,8 @@ func (w *web) blob(ctx context.Context, url string, object repo.Object, file *os
 		if wire := (*api.Error)(nil); !errors.As(err, &wire) {
 			return fetched, err // the disk, not the network
 		}
-		if n >= w.patience.least {
-			failures = 0
+		if done >= most+w.patience.least { // a server that can not resume may begin again and again
+			failures, most = 0, done
 		}
 		if failures++; failures == w.patience.tries {
 			return fetched, err
