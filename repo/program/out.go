@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 )
 
 // JSON writes v as indented JSON, for --json.
@@ -27,10 +28,30 @@ func (s Streams) Table(heading []string, rows [][]string) error {
 	w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, strings.Join(heading, "\t"))
 	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = Line(cell)
+		}
+		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
 	}
 	return w.Flush()
 }
+
+// Text returns s as it may be shown on a terminal: what packages, nests and
+// repositories say may hold escape sequences, and must not steer anybody's
+// terminal. Control and formatting characters become question marks; line
+// breaks and tabs stay.
+func Text(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) || unicode.Is(unicode.Zs, r) {
+			return r
+		}
+		return '?'
+	}, s)
+}
+
+// Line is Text for what must stay on one line.
+func Line(s string) string { return strings.NewReplacer("\n", " ", "\t", " ").Replace(Text(s)) }
 
 // Confirm asks a question whose default is no. Where nobody answers, because
 // input is at its end, the answer is an error that names the flag.

@@ -101,7 +101,7 @@ func Run(ctx context.Context, spec Spec, args []string, streams Streams) (status
 		}
 	}()
 	parser, err := kong.New(spec.Grammar,
-		kong.Name(spec.Name), kong.Description(spec.Description), kong.UsageOnError(),
+		kong.Name(spec.Name), kong.Description(spec.Description),
 		kong.Writers(streams.Out, streams.Err), kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(streams), kong.Bind(spec.Bind...))
@@ -113,10 +113,24 @@ func Run(ctx context.Context, spec Spec, args []string, streams Streams) (status
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(streams.Err, "%s: %v\nTry '%s --help'.\n", spec.Name, err, spec.Name)
+		fmt.Fprintf(streams.Err, "%s: %v\nTry '%s --help'.\n", spec.Name, err, commandOf(spec.Name, err))
 		return Usage
 	}
 	return spec.report(command.Run(), streams.Err)
+}
+
+// commandOf returns the command whose help tells what was wrong, as far as it
+// was understood.
+func commandOf(name string, err error) string {
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) && wrong.Context != nil {
+		for _, step := range wrong.Context.Path {
+			if step.Command != nil {
+				name += " " + step.Command.Name
+			}
+		}
+	}
+	return name
 }
 
 // report tells the user what went wrong and returns the exit status.
@@ -134,9 +148,9 @@ func (s Spec) report(err error, w io.Writer) int {
 	if errors.Is(err, context.Canceled) {
 		told = &Error{Status: Failed, Err: errors.New("interrupted")}
 	}
-	fmt.Fprintf(w, "%s: %v\n", s.Name, told)
+	fmt.Fprintf(w, "%s: %s\n", s.Name, Text(told.Error()))
 	if told.Hint != "" {
-		fmt.Fprintf(w, "%s\n", told.Hint)
+		fmt.Fprintf(w, "%s\n", Text(told.Hint))
 	}
 	return told.Status
 }
