@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stork/client/direct"
+	"stork/client/scriptlet/lua"
 	"stork/nestd/unpack"
 	"stork/repo/program"
 )
@@ -39,8 +40,13 @@ type grammar struct {
 
 // Run is the program: it returns the exit status.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == direct.UnpackerCommand {
-		return unpack.Main(args[1:])
+	if len(args) > 0 {
+		switch args[0] {
+		case direct.UnpackerCommand:
+			return unpack.Main(args[1:])
+		case lua.Command:
+			return lua.Main(args[1:])
+		}
 	}
 	g := new(grammar)
 	return program.Run(ctx, program.Spec{

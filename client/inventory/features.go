@@ -3,9 +3,7 @@ package inventory
 import "stork/repo"
 
 // Features returns the rpmlib(...) capabilities that Stork's installer has,
-// in the versions in which rpm got them (rpm's lib/rpmds.c). Packages with
-// scripts in rpm's embedded Lua require rpmlib(BuiltinLuaScripts), which is
-// not among them.
+// in the versions in which rpm got them (rpm's lib/rpmds.c).
 func Features() []repo.Capability {
 	var out []repo.Capability
 	for _, f := range []struct{ name, version, release string }{
@@ -18,6 +16,7 @@ func Features() []repo.Capability {
 		{"ScriptletInterpreterArgs", "4.0.3", "1"},
 		{"PartialHardlinkSets", "4.0.4", "1"},
 		{"ConcurrentAccess", "4.1", "1"},
+		{"BuiltinLuaScripts", "4.2.2", "1"},
 		{"PayloadIsLzma", "4.4.6", "1"},
 		{"FileDigests", "4.6.0", "1"},
 		{"FileCaps", "4.6.1", "1"},

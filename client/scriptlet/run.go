@@ -17,11 +17,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"stork/client/scriptlet/lua"
 	"stork/repo"
 )
 
 // Lua is the interpreter that stands for RPM's embedded one.
 const Lua = "<lua>"
+
+// self is this program, whatever became of its file since it was started: it
+// runs itself as the interpreter of Lua.
+const self = "/proc/self/exe"
 
 // scriptPath is what rpm sets PATH to (%_install_script_path).
 const scriptPath = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/X11R6/bin"
@@ -73,7 +78,9 @@ func Supported(pkg string, phase repo.Phase, interpreter []string) error {
 	case len(interpreter) == 0:
 		return fmt.Errorf("cannot run %%%s of %s: it names no interpreter", phase, pkg)
 	case interpreter[0] == Lua:
-		return fmt.Errorf("cannot run %%%s of %s: scriptlets in RPM's embedded Lua are not supported", phase, pkg)
+		if len(interpreter) > 1 {
+			return fmt.Errorf("cannot run %%%s of %s: unsupported arguments of %s", phase, pkg, Lua)
+		}
 	case !filepath.IsAbs(interpreter[0]):
 		return fmt.Errorf("cannot run %%%s of %s: unsupported interpreter %s", phase, pkg, interpreter[0])
 	}
@@ -105,18 +112,34 @@ func (r *Runner) Run(ctx context.Context, call Call) error {
 
 func (r *Runner) runProgram(ctx context.Context, call Call) error {
 	args := call.Interpreter[1:]
-	if call.Script != "" {
-		body, err := r.writeBody(call.Script)
-		if err != nil {
-			return err
-		}
-		defer os.Remove(filepath.Join(r.Root, body))
-		args = append(append([]string(nil), args...), body)
-		for _, n := range call.Args {
-			args = append(args, strconv.Itoa(n))
-		}
+	isLua := call.Interpreter[0] == Lua
+	if call.Script == "" && !isLua {
+		return r.start(ctx, command{call.Interpreter[0], call.Interpreter[0], args, r.Root}, call.Input)
 	}
-	return r.start(ctx, call.Interpreter[0], args, call.Input)
+	body, err := r.writeBody(call.Script)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(filepath.Join(r.Root, body))
+	if isLua {
+		name := fmt.Sprintf("%%%s(%s)", call.Phase, call.Package)
+		// This program's file is not in the guest: it starts here, and enters
+		// the guest itself.
+		return r.start(ctx, command{Lua, self, lua.Arguments(r.Root, body, name, call.Args), "/"}, call.Input)
+	}
+	args = append(append([]string(nil), args...), body)
+	for _, n := range call.Args {
+		args = append(args, strconv.Itoa(n))
+	}
+	return r.start(ctx, command{call.Interpreter[0], call.Interpreter[0], args, r.Root}, call.Input)
+}
+
+// command is what start starts.
+type command struct {
+	name string // in messages
+	path string
+	args []string
+	root string // "/", or where it is started by chroot(2)
 }
 
 // writeBody writes the script where the interpreter reads it and returns its
@@ -137,8 +160,8 @@ func (r *Runner) writeBody(script string) (string, error) {
 
 // start runs a program in the guest, in a process group of its own, with
 // standard input from input and all descriptors but the first three closed.
-func (r *Runner) start(ctx context.Context, program string, args []string, input string) error {
-	cmd := exec.CommandContext(ctx, program, args...)
+func (r *Runner) start(ctx context.Context, c command, input string) error {
+	cmd := exec.CommandContext(ctx, c.path, c.args...)
 	cmd.Env = r.environ()
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = r.Output, r.Output
@@ -150,8 +173,8 @@ func (r *Runner) start(ctx context.Context, program string, args []string, input
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if r.Root != "/" {
-		cmd.SysProcAttr.Chroot = r.Root
+	if c.root != "/" {
+		cmd.SysProcAttr.Chroot = c.root
 	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = lingering
@@ -166,7 +189,7 @@ func (r *Runner) start(ctx context.Context, program string, args []string, input
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return fmt.Errorf("%s: %s", program, exit.ProcessState)
+		return fmt.Errorf("%s: %s", c.name, exit.ProcessState)
 	}
 	return err
 }

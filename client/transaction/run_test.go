@@ -128,7 +128,7 @@ func TestRefusals(t *testing.T) {
 	a := w.pkg("a", "1", map[string]string{"/opt/a/f": "1"})
 	w.run(Change{Install: []Package{a}})
 	lua := w.pkg("lua", "1", map[string]string{"/opt/lua/f": "1"}, "post")
-	lua.Record.Scriptlets[0].Interpreter = []string{scriptlet.Lua}
+	lua.Record.Scriptlets[0].Interpreter = []string{scriptlet.Lua, "-x"}
 	other := w.pkg("other", "1", nil)
 	tests := []struct {
 		name   string
@@ -140,7 +140,7 @@ func TestRefusals(t *testing.T) {
 		{"removal of what is not there", Change{Remove: []repo.Digest{other.Ref.ID}}, "not installed"},
 		{"removal twice", Change{Remove: []repo.Digest{a.Ref.ID, a.Ref.ID}}, "named twice"},
 		{"no record", Change{Install: []Package{{Ref: other.Ref}}}, "record is missing"},
-		{"lua", Change{Install: []Package{lua}}, "lua-1-1.noarch"},
+		{"arguments of lua", Change{Install: []Package{lua}}, "lua-1-1.noarch"},
 	}
 	for _, tt := range tests {
 		g := w.open()

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"stork/client/scriptlet/lua"
 	"stork/client/share"
 	"stork/nestd/api"
 	"stork/repo"
@@ -29,6 +30,9 @@ import (
 const inNamespace = "STORK_TEST_NAMESPACE"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == lua.Command {
+		os.Exit(lua.Main(os.Args[2:])) // as the program does
+	}
 	if os.Getenv(inNamespace) != "" {
 		os.Exit(m.Run())
 	}
