@@ -243,26 +243,31 @@ func (t *Testbed) Publish(ctx context.Context, as string, files []string) error 
 		return fmt.Errorf("cannot publish: %w", err)
 	}
 	defer os.RemoveAll(incoming)
-	args := []string{"stork", "publish", "-y", "--as", as}
-	for _, file := range files {
-		path, err := t.bring(file, incoming)
+	// A list, for tens of thousands of files do not fit on a command line.
+	list := filepath.Join(incoming, "list")
+	var paths strings.Builder
+	for n, file := range files {
+		path, err := t.bring(file, filepath.Join(incoming, strconv.Itoa(n)+".rpm"))
 		if err != nil {
 			return fmt.Errorf("cannot publish: %w", err)
 		}
-		args = append(args, path)
+		paths.WriteString(path + "\n")
+	}
+	if err := os.WriteFile(list, []byte(paths.String()), 0o600); err != nil {
+		return fmt.Errorf("cannot publish: %w", err)
 	}
 	if err := t.own(incoming, publisherUser); err != nil {
 		return fmt.Errorf("cannot publish: %w", err)
 	}
-	if _, err := t.tool(ctx, publisherName, publisherUser, home, args...); err != nil {
+	if _, err := t.tool(ctx, publisherName, publisherUser, home, "stork", "publish", "-y", "--as", as, "@"+list); err != nil {
 		return fmt.Errorf("cannot publish: %w", err)
 	}
 	return t.Refresh(ctx)
 }
 
-// bring returns a path of a file that the publisher can read: a copy, unless
-// everybody can.
-func (t *Testbed) bring(file, incoming string) (string, error) {
+// bring returns a path of a file that the publisher can read: a copy, at
+// copied, unless everybody can.
+func (t *Testbed) bring(file, copied string) (string, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
 		return "", err
@@ -274,7 +279,6 @@ func (t *Testbed) bring(file, incoming string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	copied := filepath.Join(incoming, filepath.Base(path))
 	return copied, os.WriteFile(copied, data, 0o600)
 }
 
