@@ -82,6 +82,18 @@ var witnessed = []struct{ name, script string }{
 	{"macros", `rpm.define("foo bar %{?baz}x") print(rpm.expand("%{foo} %{?nope} %{?nope:a} %{!?nope:b} %{?foo:c} %foo %nope %{nope} 100% %%")) print(macros.foo, macros.nope, rpm.isdefined("foo"), rpm.isdefined("nope")) rpm.undefine("foo") print(rpm.expand("%foo")) print(rpm.expand("%{_sysconfdir} %{_bindir} %{_datadir} %{_localstatedir}"))`},
 	{"rpm.open", `local f = rpm.open("f", "w") print(f:write("hello"), f:write("xyz", 1), f:flush(), f:close()) f = rpm.open("f") print(f:read(2), f:read(), f:seek("set", 1), f:read(1)) f:close() print((pcall(rpm.open, "no")))`},
 	{"io", `local f = io.open("f", "w") f:write("a\nb\n") f:close() for l in io.lines("f") do print(l) end print(io.open("f"):read("*a")) print(io.open("no")) local p = io.popen("echo x") print(p:read("*l")) p:close()`},
+	{"leading zeros of fractions", `print(00.5, 01.5, 0e1 == 0, 0x0A)`},
+	{"text", `print(("%s|%5.2f|%03d|%q|%x"):format("a", 1.005, 7, "q", 255), ("libm-2.17.so"):match("libm%-[2-9]%.[0-9]+%.so$"), (("a,b"):gsub(",", ";")), #("é"))
+		for w in ("one two"):gmatch("%a+") do io.write(w, ";") end print(("x"):byte(), string.char(65), ("AbC"):lower(), ("abc"):find("b", 1, true))`},
+	{"a file rewritten", `local f = io.open("conf", "w") f:write("a\nb\n") f:close()
+		local found = false for line in io.lines("conf") do if line:match("^include conf.d/%*%.conf$") then found = true end end
+		if not found then local new = io.open("conf.new", "w") new:write("include conf.d/*.conf\n") for line in io.lines("conf") do new:write(line .. "\n") end new:close()
+		if not os.rename("conf.new", "conf") then print("no") end end
+		repeat local names = posix.files("nonesuch") if names ~= nil then print("no") end until true
+		local n = 0 for name in posix.files(".") do if name ~= "." and name ~= ".." and posix.access("./" .. name, "r") then n = n + 1 end end print(n)
+		f = io.open("conf", "a+") f:write("c\n") f:seek("set") print(f:read("*a")) f:close() f = io.open("conf", "r+b") f:write("I") f:close()`},
+	{"directory to link", `posix.mkdir("d") posix.mkdir("d/e") local st = posix.stat("d") if st and st.type == "directory" then local ok, n = os.rename("d", "d.rpmmoved"), 0
+		while not ok do n = n + 1 ok = os.rename("d", "d.rpmmoved." .. n) end end posix.symlink("d.rpmmoved", "d") if posix.stat("d", "type") == "link" then print(posix.readlink("d"), os.remove("d")) end`},
 	{"later Lua", `print(table.unpack({1, 2})) print(table.pack(1, nil).n, string.rep("a", 3, "-"), load("return 7")(), (load("="))) goto done do print("no") end ::done:: print(rawlen({1, 2}))`},
 	{"modules", `print(require("posix") == posix, require("rpm") == rpm, require("os") == os) require "posix" require "io"`},
 	{"errors", `print(pcall(error, "x", 0)) print(select(2, pcall(error, {1}))[1]) print((pcall(function() return nil + 1 end)))`},
@@ -215,6 +227,8 @@ func TestLua(t *testing.T) {
 		{"no other descriptors", luaCall(`rpm.execute("ls", "/proc/self/fd")`), "0\n1\n2\n3\n"},
 		{"spawn", luaCall(`print(rpm.spawn({"sh", "-c", "echo unseen; exit 3"}, {stdout = "/dev/null"})) print(rpm.spawn({"true"}))`), "nil\texit code\t3\n0\n"},
 		{"glob", luaCall(`print(table.concat(rpm.glob("/etc/passw[d]"))) print(#rpm.glob("/no/*"), rpm.glob("/no/*", "c")[1])`), "/etc/passwd\n0\t/no/*\n"},
+		{"a program that is not there", luaCall(`local pid = posix.fork() if pid == 0 then posix.exec("/no/such") elseif pid > 0 then print(posix.wait(pid) == pid) end`), "true\n"},
+		{"a daemon stays", luaCall(`local pid = posix.fork() if pid == 0 then posix.exec("sleep", "2") end print("started")`), "started\n"},
 		{"a break after a fork", luaCall(`for i = 1, 1 do if i then break end local pid = posix.fork() break end print("ran")`), "ran\n"},
 	}
 	for _, tt := range tests {

@@ -16,7 +16,9 @@
 //   - rpm.expand knows paths and what the script defined, not rpm's macros.
 //   - users and groups are those of /etc/passwd and /etc/group.
 //   - rpm.open does not compress.
+//   - the libraries bit32 and utf8 are missing.
 //   - rpm.interactive, rpm.load, rpm.register, rpm.unregister, rpm.call,
+//     rpm.splitargs, rpm.unsplitargs,
 //     posix.ctermid, posix.getlogin, posix.mkstemp, posix.pathconf,
 //     posix.setgid, posix.setuid, posix.sysconf, posix.times and
 //     posix.ttyname are errors that say so.

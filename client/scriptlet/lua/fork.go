@@ -26,6 +26,7 @@ const noProcess = 1 << 22
 type child struct {
 	cmd  *exec.Cmd
 	null map[int]bool // descriptors that go to /dev/null
+	lost bool         // its program could not be started
 }
 
 // forkStatements gives forks the meaning of vfork(2). A process with many
@@ -40,7 +41,8 @@ type child struct {
 //
 // The rest of the block becomes a function that fork gets as argument and
 // calls as the child, with pid 0; it ends at posix.exec, which starts the
-// program, at os.exit, or at an error. Then the rest of the block runs as the
+// program, at os.exit, at an error, or at the end of the block if the program
+// could not be started (rpm's child goes on as a second rpm there). Then the rest of the block runs as the
 // parent. What the child assigns to the script's variables is seen by the
 // parent; its directory, umask, environment and redirections are not.
 func (r rewriter) forkStatements(block []ast.Stmt) {
@@ -123,7 +125,7 @@ func (s *session) fork(l *lua.LState) int {
 	err = l.PCall(arguments+1, 0, nil)
 	s.child = nil
 	restore()
-	if err == nil {
+	if err == nil && !c.lost {
 		l.RaiseError("the child of posix.fork did not end with posix.exec or os.exit; use rpm.execute")
 	}
 	pid := noProcess + s.ended
@@ -131,7 +133,7 @@ func (s *session) fork(l *lua.LState) int {
 		pid = c.cmd.Process.Pid
 	} else {
 		s.ended++
-		if !isEnd(err) {
+		if err != nil && !isEnd(err) {
 			fmt.Fprintf(os.Stderr, "error: lua script failed: %s\n", message(err))
 		}
 	}
@@ -183,6 +185,7 @@ func (s *session) exec(l *lua.LState) int {
 		l.RaiseError("exec not permitted in this context")
 	}
 	cmd := program(argv)
+	cmd.SysProcAttr = nil // a daemon may outlive the script that does not wait for it
 	if s.child.null[0] {
 		cmd.Stdin = nil
 	}
@@ -193,6 +196,7 @@ func (s *session) exec(l *lua.LState) int {
 		cmd.Stderr = nil
 	}
 	if err := cmd.Start(); err != nil {
+		s.child.lost = true
 		return s.failed(l, startError(err), argv[0])
 	}
 	s.child.cmd = cmd

@@ -31,7 +31,7 @@ func (s *session) openMacros() {
 	s.set(class, map[string]lua.LGFunction{
 		"__index": func(l *lua.LState) int {
 			if stack := s.macros[l.CheckString(2)]; len(stack) > 0 {
-				l.Push(lua.LString(s.expand(l, stack[len(stack)-1], 0)))
+				l.Push(lua.LString(s.expand(l, stack[len(stack)-1])))
 			} else {
 				l.Push(lua.LNil)
 			}
@@ -81,7 +81,7 @@ func (s *session) isDefined(l *lua.LState) int {
 }
 
 func (s *session) expandCall(l *lua.LState) int {
-	l.Push(lua.LString(s.expand(l, l.CheckString(1), 0)))
+	l.Push(lua.LString(s.expand(l, l.CheckString(1))))
 	return 1
 }
 
@@ -91,40 +91,55 @@ var (
 	macroUse = regexp.MustCompile(`%%|%[A-Za-z_][A-Za-z0-9_]+|%\{([!?]*)([A-Za-z_][A-Za-z0-9_]*)(?::([^{}]*))?\}`)
 )
 
-// maxDepth and maxExpansion bound macros that use themselves.
+// maxDepth, maxUses and maxExpansion bound macros that use themselves.
 const (
 	maxDepth     = 16
+	maxUses      = 1000
 	maxExpansion = 1 << 20
 )
 
 // expand replaces the macros that are defined; others stay as they are.
-func (s *session) expand(l *lua.LState, text string, depth int) string {
-	if depth > maxDepth || len(text) > maxExpansion {
-		l.RaiseError("too many levels of recursion in macro expansion")
-	}
-	return macroUse.ReplaceAllStringFunc(text, func(use string) string {
-		if use == "%%" {
-			return "%"
+func (s *session) expand(l *lua.LState, text string) string {
+	uses := 0
+	var expand func(string, int) string
+	expand = func(text string, depth int) string {
+		if depth > maxDepth || len(text) > maxExpansion {
+			l.RaiseError("too many levels of recursion in macro expansion")
 		}
-		name, condition, then := use[1:], "", ""
-		if m := macroUse.FindStringSubmatch(use); m[2] != "" {
-			condition, name, then = m[1], m[2], m[3]
-		}
-		stack := s.macros[name]
-		defined := len(stack) > 0
-		switch {
-		case strings.Contains(condition, "!") && strings.Contains(condition, "?"):
-			if defined {
-				return ""
+		return macroUse.ReplaceAllStringFunc(text, func(use string) string {
+			if uses++; uses > maxUses {
+				l.RaiseError("too many macros in one expansion")
 			}
-			return s.expand(l, then, depth+1)
-		case strings.Contains(condition, "?") && !defined:
-			return ""
-		case strings.Contains(condition, "?") && then != "":
-			return s.expand(l, then, depth+1)
-		case !defined:
-			return use
-		}
-		return s.expand(l, stack[len(stack)-1], depth+1)
-	})
+			body, again := s.replacement(use)
+			if again {
+				return expand(body, depth+1)
+			}
+			return body
+		})
+	}
+	return expand(text, 0)
+}
+
+// replacement returns what stands for one use of a macro, and whether that is
+// to be expanded in turn.
+func (s *session) replacement(use string) (body string, again bool) {
+	if use == "%%" {
+		return "%", false
+	}
+	name, condition, then := use[1:], "", ""
+	if m := macroUse.FindStringSubmatch(use); m[2] != "" {
+		condition, name, then = m[1], m[2], m[3]
+	}
+	stack := s.macros[name]
+	defined := len(stack) > 0
+	negated := strings.Count(condition, "!")%2 == 1
+	switch {
+	case strings.Contains(condition, "?") && defined == negated:
+		return "", false
+	case strings.Contains(condition, "?") && (then != "" || negated):
+		return then, true
+	case !defined:
+		return use, false
+	}
+	return stack[len(stack)-1], true
 }

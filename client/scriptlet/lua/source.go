@@ -89,8 +89,9 @@ func decimal(number string) string {
 	if len(number) < 2 || number[0] != '0' || number[1] < '0' || number[1] > '9' {
 		return number
 	}
-	if rest := strings.TrimLeft(number, "0"); rest != "" && rest[0] >= '0' && rest[0] <= '9' {
-		return rest
+	rest := strings.TrimLeft(number, "0")
+	if rest == "" || rest[0] < '0' || rest[0] > '9' {
+		return "0" + rest
 	}
-	return "0"
+	return rest
 }
