@@ -68,7 +68,7 @@ func (s *session) runChange(ctx context.Context, jobs []solve.Job, flags change.
 // agree shows the plan and asks; done means that there is nothing further to
 // do.
 func (s *session) agree(plan *change.Plan, f changeFlags) (done bool, err error) {
-	if !f.JSON && !f.Quiet {
+	if asks := !f.Yes && !f.DryRun && !plan.Empty(); !f.JSON && (asks || !f.Quiet) {
 		showPlan(s.streams, plan)
 	}
 	if plan.Empty() || f.DryRun {

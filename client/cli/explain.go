@@ -45,6 +45,9 @@ func (c *trustExplainCmd) Run(ctx context.Context, g *grammar, env *environment,
 		}
 	}
 	for _, r := range books.Refused() {
+		if !r.Meant(c.Package) {
+			continue
+		}
 		verdicts = append(verdicts, verdict{r.NEVRA().String(), string(r.Ref.Publisher), false, r.Reason})
 	}
 	if c.JSON {
@@ -58,7 +61,7 @@ func (c *trustExplainCmd) Run(ctx context.Context, g *grammar, env *environment,
 		fmt.Fprintf(streams.Out, "%s  %s from %s: %s\n", word, v.Package, v.Publisher, v.Reason)
 	}
 	for _, l := range books.Unlisted() {
-		fmt.Fprintf(streams.Out, "left out: publisher %s %s\n", l.Publisher, l.Reason)
+		fmt.Fprintf(streams.Out, "left out: publisher %s: %s\n", l.Publisher, program.Line(l.Reason))
 	}
 	if len(verdicts) == 0 {
 		return &program.Error{Status: exitNotFound, Err: fmt.Errorf("no publisher that the policy names has %q", c.Package)}

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	"stork/client/share"
 	"stork/repo"
 	"stork/repo/program"
 )
@@ -20,6 +22,9 @@ func (c *filesCmd) Run(ctx context.Context, g *grammar, env *environment, stream
 	s := newSession(g, env, streams)
 	defer s.close()
 	books, err := s.catalog(ctx)
+	if err != nil && !c.JSON && !c.Long {
+		return c.placed(ctx, s, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -37,10 +42,37 @@ func (c *filesCmd) Run(ctx context.Context, g *grammar, env *environment, stream
 	for i := range list.Files {
 		f := &list.Files[i]
 		if c.Long {
-			fmt.Fprintf(streams.Out, "%-7s %04o %-8s %-8s %10d %s%s\n", f.Type, f.Mode, orRoot(f.User), orRoot(f.Group), f.Size, f.Path, suffix(f))
+			fmt.Fprintln(streams.Out, program.Line(fmt.Sprintf("%-7s %04o %-8s %-8s %10d %s%s", f.Type, f.Mode, orRoot(f.User), orRoot(f.Group), f.Size, f.Path, suffix(f))))
 		} else {
-			fmt.Fprintln(streams.Out, f.Path)
+			fmt.Fprintln(streams.Out, program.Line(f.Path))
 		}
+	}
+	return nil
+}
+
+// placed lists what an installed package has in this guest, where the signed
+// file list can not be had.
+func (c *filesCmd) placed(ctx context.Context, s *session, why error) error {
+	state, err := s.state(ctx)
+	if err != nil {
+		return err
+	}
+	have, err := installed(state, c.Package)
+	if have == nil || err != nil {
+		return errors.Join(err, why)
+	}
+	root, err := share.OpenRoot(s.g.Sysroot, s.disk)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	paths, err := have.Placed.Paths(root)
+	if err != nil {
+		return err
+	}
+	s.fallback(why)
+	for _, p := range paths {
+		fmt.Fprintln(s.streams.Out, program.Line(p))
 	}
 	return nil
 }

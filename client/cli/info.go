@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"stork/client/transaction"
 	"stork/nestd/api"
 	"stork/repo"
+	"stork/repo/index"
 	"stork/repo/program"
 )
 
@@ -24,8 +26,9 @@ type described struct {
 	ID        repo.Digest    `json:"id"`
 	Publisher repo.Publisher `json:"publisher"`
 	Installed bool           `json:"installed"`
-	Rule      string         `json:"rule"` // of the policy that admits it
-	Record    *repo.Record   `json:"record"`
+	Rule      string         `json:"rule,omitempty"`   // of the policy that admits it
+	Record    *repo.Record   `json:"record,omitempty"` // verified now
+	Entry     *index.Entry   `json:"entry,omitempty"`  // as verified when it was installed, where the record can not be had
 }
 
 // Run implements the command.
@@ -36,17 +39,22 @@ func (c *infoCmd) Run(ctx context.Context, g *grammar, env *environment, streams
 	if err != nil {
 		return err
 	}
-	books, err := s.catalog(ctx)
-	if err != nil {
-		return err
-	}
-	var list []described
+	books, failed := s.catalog(ctx)
+	list := []described{}
 	for _, text := range c.Packages {
-		d, err := describe(ctx, books, state, text)
+		var d described
+		if failed == nil {
+			d, err = describe(ctx, books, state, text)
+		} else {
+			d, err = remembered(state, text, failed)
+		}
 		if err != nil {
 			return err
 		}
 		list = append(list, d)
+	}
+	if failed != nil {
+		s.fallback(failed)
 	}
 	if c.JSON {
 		return streams.JSON(list)
@@ -57,13 +65,43 @@ func (c *infoCmd) Run(ctx context.Context, g *grammar, env *environment, streams
 	return nil
 }
 
+// remembered describes an installed package from the guest's own state. Of
+// any other only why it can not be described is known.
+func remembered(state *transaction.State, text string, why error) (described, error) {
+	have, err := installed(state, text)
+	if have == nil || err != nil {
+		return described{}, errors.Join(err, why)
+	}
+	return described{ID: have.Ref.ID, Publisher: have.Ref.Publisher, Installed: true, Entry: &have.Entry}, nil
+}
+
+// installed finds the installed package that a spec means, nil if there is
+// none.
+func installed(state *transaction.State, text string) (*transaction.Installed, error) {
+	spec, err := solve.ParseSpec(text)
+	if err != nil {
+		return nil, &program.Error{Status: program.Usage, Err: err}
+	}
+	for i := range state.Packages {
+		if p := &state.Packages[i]; spec.Matches(catalog.Package(&p.Entry, p.Ref)) {
+			return p, nil
+		}
+	}
+	return nil, nil
+}
+
+// fallback says why the answer is what the guest itself knows.
+func (s *session) fallback(why error) {
+	fmt.Fprintf(s.streams.Err, "stork: %s\nShowing what this guest knows of what is installed.\n", program.Text(why.Error()))
+}
+
 func describe(ctx context.Context, books *catalog.Catalog, state *transaction.State, text string) (described, error) {
 	a, err := pick(ctx, books, text)
 	if err != nil {
 		return described{}, err
 	}
 	record, err := books.Verify(ctx, a)
-	return described{a.Ref.ID, a.Ref.Publisher, state.Find(a.Ref.ID) != nil, a.Decision.Reason, record}, err
+	return described{ID: a.Ref.ID, Publisher: a.Ref.Publisher, Installed: state.Find(a.Ref.ID) != nil, Rule: a.Decision.Reason, Record: record}, err
 }
 
 // pick returns the candidate that a spec would install: the best publisher's
@@ -101,29 +139,41 @@ func specQuery(spec solve.Spec) api.Query {
 }
 
 func printInfo(out program.Streams, d *described) {
-	r := d.Record
-	lines := [][2]string{
-		{"Name", string(r.Name)}, {"Version", r.EVR().String()}, {"Architecture", string(r.Arch)},
-		{"Publisher", string(d.Publisher)}, {"Package ID", d.ID.String()}, {"Summary", r.Summary},
-		{"Licence", r.License}, {"URL", r.URL}, {"Vendor", r.Vendor}, {"Source", r.Source},
-		{"Blob", fmt.Sprintf("%s, %s", bytes(r.Blob.Size), r.Blob.Digest)},
-		{"Files", fmt.Sprintf("%d, %s", r.FileList.Count, bytes(r.InstalledSize))},
-		{"Scriptlets", scriptletNames(r)}, {"Trust", d.Rule},
-	}
-	if r.BuildTime > 0 {
-		lines = append(lines, [2]string{"Built", time.Unix(r.BuildTime, 0).UTC().Format(time.RFC3339)})
-	}
+	lines := recordLines(d)
 	if d.Installed {
 		lines = append(lines, [2]string{"Installed", "yes"})
 	}
 	for _, l := range lines {
 		if l[1] != "" {
-			fmt.Fprintf(out.Out, "%-13s %s\n", l[0]+":", l[1])
+			fmt.Fprintf(out.Out, "%-13s %s\n", l[0]+":", program.Line(l[1]))
 		}
 	}
-	if r.Description != "" {
-		fmt.Fprintf(out.Out, "\n%s\n\n", r.Description)
+	if d.Record != nil && d.Record.Description != "" {
+		fmt.Fprintf(out.Out, "\n%s\n\n", program.Text(d.Record.Description))
 	}
+}
+
+// recordLines are the facts of a record, or of the entry that is left of it.
+func recordLines(d *described) [][2]string {
+	if e := d.Entry; e != nil {
+		return [][2]string{
+			{"Name", string(e.Name)}, {"Version", e.EVR().String()}, {"Architecture", string(e.Arch)},
+			{"Publisher", string(d.Publisher)}, {"Package ID", d.ID.String()}, {"Summary", e.Summary}, {"Files", inBytes(e.InstalledSize)},
+		}
+	}
+	r := d.Record
+	lines := [][2]string{
+		{"Name", string(r.Name)}, {"Version", r.EVR().String()}, {"Architecture", string(r.Arch)},
+		{"Publisher", string(d.Publisher)}, {"Package ID", d.ID.String()}, {"Summary", r.Summary},
+		{"Licence", r.License}, {"URL", r.URL}, {"Vendor", r.Vendor}, {"Source", r.Source},
+		{"Blob", fmt.Sprintf("%s, %s", inBytes(r.Blob.Size), r.Blob.Digest)},
+		{"Files", fmt.Sprintf("%d, %s", r.FileList.Count, inBytes(r.InstalledSize))},
+		{"Scriptlets", scriptletNames(r)}, {"Trust", d.Rule},
+	}
+	if r.BuildTime > 0 {
+		lines = append(lines, [2]string{"Built", time.Unix(r.BuildTime, 0).UTC().Format(time.RFC3339)})
+	}
+	return lines
 }
 
 func scriptletNames(r *repo.Record) string {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"time"
@@ -52,7 +53,13 @@ func (c *listCmd) Run(ctx context.Context, g *grammar, env *environment, streams
 			return err
 		}
 	}
-	return printList(streams, list, c.JSON)
+	if err := printList(streams, list, c.JSON); err != nil {
+		return err
+	}
+	if len(list) == 0 && len(c.Patterns) > 0 {
+		return &program.Error{Status: exitNotFound, Err: errors.New("no package has such a name"), Hint: "`stork list --available` shows what may be installed."}
+	}
+	return nil
 }
 
 func (c *listCmd) available(ctx context.Context, s *session, state *transaction.State) ([]listed, error) {
@@ -120,7 +127,7 @@ func printList(out program.Streams, list []listed, asJSON bool) error {
 				mark = string(l.Reason)
 			}
 		}
-		rows[i] = []string{string(l.Name), l.Version, string(l.Arch), string(l.Publisher), bytes(l.Size), mark, l.Summary}
+		rows[i] = []string{string(l.Name), l.Version, string(l.Arch), string(l.Publisher), inBytes(l.Size), mark, l.Summary}
 	}
 	return out.Table([]string{"name", "version", "arch", "publisher", "files", "", "summary"}, rows)
 }

@@ -106,13 +106,13 @@ func (c *publishCmd) agree(out program.Streams, plan *publish.Plan) (done bool, 
 	}
 	var rows [][]string
 	for _, a := range plan.Added {
-		rows = append(rows, []string{"  + " + a.NEVRA.String(), bytes(a.BlobSize)})
+		rows = append(rows, []string{"  + " + a.NEVRA.String(), inBytes(a.BlobSize)})
 	}
 	_ = out.Table([]string{"  package", "size"}, rows)
 	if plan.Skipped > 0 {
 		fmt.Fprintf(out.Out, "%s published already.\n", count(plan.Skipped, "package"))
 	}
-	fmt.Fprintf(out.Out, "%s: version %d to %d, %s new, %s.\n", c.As.PublisherRole(), plan.From, plan.Version, count(len(plan.Added), "package"), bytes(plan.Bytes))
+	fmt.Fprintf(out.Out, "%s: version %d to %d, %s new, %s.\n", c.As.PublisherRole(), plan.From, plan.Version, count(len(plan.Added), "package"), inBytes(plan.Bytes))
 	if c.DryRun || c.Yes {
 		return c.DryRun, nil
 	}

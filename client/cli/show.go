@@ -12,9 +12,9 @@ import (
 	"stork/repo/program"
 )
 
-// bytes writes a size for people, in decimal units as networks and disks are
+// inBytes writes a size for people, in decimal units as networks and disks are
 // sold.
-func bytes(n int64) string {
+func inBytes(n int64) string {
 	if n <= 0 {
 		return "nothing"
 	}
@@ -57,7 +57,7 @@ func showPlan(out program.Streams, p *change.Plan) {
 		}
 	}
 	if n := p.Incoming(); n > 0 {
-		fmt.Fprintf(out.Out, "\n%s, %s of files; to download: %s.\n", count(n, "package"), bytes(p.Size), bytes(p.Download))
+		fmt.Fprintf(out.Out, "\n%s, %s of files; to download: %s.\n", count(n, "package"), inBytes(p.Size), inBytes(p.Download))
 	}
 }
 
@@ -67,7 +67,7 @@ func planRow(i *change.Item) []string {
 	case i.Action == solve.Remove:
 		download = ""
 	case !i.OnHost:
-		download = bytes(i.Download)
+		download = inBytes(i.Download)
 	}
 	switch {
 	case len(i.Replaces) > 0:
@@ -77,7 +77,7 @@ func planRow(i *change.Item) []string {
 	}
 	size := ""
 	if i.Action != solve.Remove {
-		size = bytes(i.Size)
+		size = inBytes(i.Size)
 	}
 	return []string{"  " + string(i.Name), i.Version, string(i.Arch), string(i.Publisher), size, download, note}
 }
@@ -85,7 +85,7 @@ func planRow(i *change.Item) []string {
 // showOutcome prints what was done and what was shared.
 func showOutcome(out program.Streams, o *change.Outcome, took time.Duration) {
 	for _, w := range o.Warnings {
-		fmt.Fprintln(out.Err, "Warning:", w)
+		fmt.Fprintln(out.Err, "Warning:", program.Line(w))
 	}
 	var did []string
 	if n := len(o.Installed); n > 0 {
@@ -100,7 +100,7 @@ func showOutcome(out program.Streams, o *change.Outcome, took time.Duration) {
 	text := strings.Join(did, ", ")
 	fmt.Fprintf(out.Out, "%s%s in %s.\n", strings.ToUpper(text[:1]), text[1:], took.Round(time.Millisecond))
 	if len(o.Installed) > 0 && o.Plan.Incoming() > 0 {
-		fmt.Fprintf(out.Out, "Downloaded %s; wrote %s to this host's store; shared with it: %s.\n", bytes(o.Fetched), bytes(o.Stored), bytes(o.Shared))
+		fmt.Fprintf(out.Out, "Downloaded %s; wrote %s to this host's store; shared with it: %s.\n", inBytes(o.Fetched), inBytes(o.Stored), inBytes(o.Shared))
 	}
 }
 

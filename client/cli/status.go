@@ -24,7 +24,7 @@ type statusCmd struct {
 type statusReport struct {
 	Version      string             `json:"version"`
 	Installed    int                `json:"installed"`
-	Owner        repo.Digest        `json:"owner"`
+	Owner        repo.Digest        `json:"owner,omitzero"`
 	Nest         *api.Status        `json:"nest,omitempty"`
 	NestError    string             `json:"nest_error,omitempty"`
 	Repositories []repositoryReport `json:"repositories"`
@@ -50,13 +50,11 @@ func (c *statusCmd) Run(ctx context.Context, g *grammar, env *environment, strea
 		return err
 	}
 	report := statusReport{Version: repo.Version, Installed: len(state.Packages), Repositories: []repositoryReport{}}
-	p, err := s.pins()
-	if err != nil {
-		return err
-	}
-	report.Owner = p.Owner
 	failed := report.askNest(ctx, g.Dir)
 	books, err := s.catalog(ctx)
+	if p, pinned := s.pins(); pinned == nil {
+		report.Owner = p.Owner
+	}
 	if err != nil {
 		report.TrustError = err.Error()
 		failed = errors.Join(failed, err)
@@ -90,12 +88,16 @@ func (r *statusReport) askNest(ctx context.Context, dir string) error {
 }
 
 func (r *statusReport) print(out program.Streams, now time.Time) {
-	fmt.Fprintf(out.Out, "%-12s %s\n%-12s %s\n%-12s %s\n", "stork", r.Version, "installed", count(r.Installed, "package"), "owner", r.Owner)
+	owner := "none is pinned yet"
+	if !r.Owner.IsZero() {
+		owner = r.Owner.String()
+	}
+	fmt.Fprintf(out.Out, "%-12s %s\n%-12s %s\n%-12s %s\n", "stork", r.Version, "installed", count(r.Installed, "package"), "owner", owner)
 	switch {
 	case r.Nest != nil:
 		fmt.Fprintf(out.Out, "%-12s %s, known to it as %s\n", "nest", r.Nest.Nest, r.Nest.Guest)
 	case r.NestError != "":
-		fmt.Fprintf(out.Out, "%-12s down: %s\n", "nest", r.NestError)
+		fmt.Fprintf(out.Out, "%-12s down: %s\n", "nest", program.Line(r.NestError))
 	default:
 		fmt.Fprintf(out.Out, "%-12s none: this guest fetches for itself\n", "nest")
 	}
@@ -103,9 +105,9 @@ func (r *statusReport) print(out program.Streams, now time.Time) {
 		fmt.Fprintf(out.Out, "%-12s %s, version %d, verified, valid for %s\n", "repository", l.URL, l.Version, l.Expires.Sub(now).Round(time.Minute))
 	}
 	if r.TrustError != "" {
-		fmt.Fprintf(out.Out, "%-12s %s\n", "trust", r.TrustError)
+		fmt.Fprintf(out.Out, "%-12s %s\n", "trust", program.Line(r.TrustError))
 	}
 	for _, l := range r.LeftOut {
-		fmt.Fprintf(out.Out, "%-12s %s is left out: %s\n", "publisher", l.Publisher, l.Reason)
+		fmt.Fprintf(out.Out, "%-12s %s is left out: %s\n", "publisher", l.Publisher, program.Line(l.Reason))
 	}
 }

@@ -48,11 +48,15 @@ func (c *verifyCmd) Run(ctx context.Context, g *grammar, env *environment, strea
 		err = streams.JSON(lines)
 	} else {
 		for _, l := range lines {
-			fmt.Fprintf(streams.Out, "%-10s %s  (%s) %s\n", l.What, l.Path, l.Package, l.Detail)
+			text := fmt.Sprintf("%-10s %s  (%s)", l.What, l.Path, l.Package)
+			if l.Detail != "" {
+				text += " " + l.Detail
+			}
+			fmt.Fprintln(streams.Out, program.Line(text))
 		}
 	}
 	if err == nil && broken > 0 {
-		err = &program.Error{Status: program.Failed, Err: fmt.Errorf("%s differ from what was installed", count(broken, "path")),
+		err = &program.Error{Status: program.Failed, Err: fmt.Errorf("%s not as installed", count(broken, "path")),
 			Hint: "`stork mount` brings mounts back; `stork install --reinstall PACKAGE` brings the rest."}
 	}
 	return err
