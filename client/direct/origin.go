@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"stork/client/catalog"
 	"stork/nestd/api"
@@ -47,7 +48,36 @@ func Open(o Options) (*Origin, error) {
 			return nil, fmt.Errorf("cannot make %s: %w", o.Dir, err)
 		}
 	}
+	if err := dropOld(o.Disk, filepath.Join(o.Dir, dataName), time.Now().Add(-keep)); err != nil {
+		return nil, err
+	}
 	return &Origin{o: o, web: newWeb(usual()), entries: map[repo.Digest][]index.Entry{}}, nil
+}
+
+// keep is for how long a document is kept. Most are replaced by other ones of
+// other digests, and nothing else says which are of use still.
+const keep = 30 * 24 * time.Hour
+
+// dropOld removes documents that were fetched before some time; those still
+// needed are fetched again.
+func dropOld(disk durable.Disk, dir string, before time.Time) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("cannot list kept documents: %w", err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.ModTime().Before(before) {
+			continue
+		}
+		if err == nil {
+			err = disk.Remove(filepath.Join(dir, e.Name()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot drop an old document: %w", err)
+		}
+	}
+	return nil
 }
 
 const (

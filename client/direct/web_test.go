@@ -218,6 +218,14 @@ func TestDocuments(t *testing.T) {
 	if b, err := os.ReadFile(kept); err != nil || repo.ObjectOf(b) != root {
 		t.Errorf("the damaged copy stayed: %q, %v", b, err)
 	}
+	old := time.Now().Add(-keep - time.Hour)
+	if err := os.Chtimes(kept, old, old); err != nil {
+		t.Fatal(err)
+	}
+	openOrigin(t, dir, alice.Pins(), durable.Disk{})
+	if _, err := os.Lstat(kept); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a document of last month is still there: %v", err)
+	}
 	other := repo.Object{Digest: root.Digest, Size: root.Size + 1}
 	if b, err := files.Document(ctx, other); err == nil {
 		t.Errorf("another size: got %d bytes", len(b))
