@@ -45,6 +45,7 @@ type Options struct {
 type Catalog struct {
 	origin   Origin
 	shelves  []*shelf
+	followed []followed
 	unlisted []Unlisted
 	refused  []Refusal
 	known    map[shelved]*Candidate // nil: refused
@@ -115,6 +116,7 @@ func (c *Catalog) openRepository(ctx context.Context, o Options, pin api.Reposit
 	if err := c.openShelves(ctx, snapshot, files, pin.Root, rules); err != nil {
 		return false, err
 	}
+	c.followed = append(c.followed, followed{snapshot, files, rules})
 	c.served = append(c.served, Served{pin, snapshot.Version(), snapshot.Expires()})
 	return true, nil
 }

@@ -253,8 +253,10 @@ func TestPolicy(t *testing.T) {
 		t.Errorf("candidates %q, want %q", got, want)
 	}
 	var refused []string
-	for _, f := range c.Refused() {
-		refused = append(refused, string(f.Ref.Publisher)+"/"+f.NEVRA().String())
+	for _, name := range []string{"app", "lib", "tool"} {
+		for _, f := range refusals(t, c, name) {
+			refused = append(refused, string(f.Ref.Publisher)+"/"+f.NEVRA().String())
+		}
 	}
 	slices.Sort(refused)
 	if want := []string{"alice/app-1-1.noarch", "bob/lib-2-1.noarch", "bob/tool-1.0-1.noarch"}; !slices.Equal(refused, want) {
@@ -289,6 +291,39 @@ func TestSamePackageOfTwo(t *testing.T) {
 	}
 }
 
+func refusals(t *testing.T, c *catalog.Catalog, text string) []catalog.Refusal {
+	t.Helper()
+	list, err := c.Refusals(t.Context(), text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// TestOutsiders: what a publisher whom policy does not name has is told of,
+// and still no candidate.
+func TestOutsiders(t *testing.T) {
+	t.Parallel()
+	r := world.New(t)
+	alice, mallory := r.Join("alice"), r.Join("mallory")
+	alice.Publish(app("1"))
+	mallory.Publish(app("2"), lib("7"))
+	alice.PublishPolicy(0, alice.Allow("*"))
+	c := newGuest(t, r, alice).mustOpen(newNest(t, r, alice, mallory))
+	for _, text := range []string{"lib", "lib=7", "lib >= 5", "(lib or nothing)"} {
+		list := refusals(t, c, text)
+		if len(list) != 1 || list[0].Ref.Publisher != "mallory" || !strings.Contains(list[0].Reason, "no rule of o-alice") {
+			t.Errorf("%q: got %+v, want mallory's lib", text, list)
+		}
+	}
+	if got, want := describe(find(t, c, "app", "lib")), []string{"alice/app-1-1.noarch"}; !slices.Equal(got, want) {
+		t.Errorf("candidates %q, want %q", got, want)
+	}
+	if list := refusals(t, c, "nothing"); len(list) != 0 {
+		t.Errorf("refused %+v", list)
+	}
+}
+
 func TestRefusalMeant(t *testing.T) {
 	t.Parallel()
 	r := world.New(t)
@@ -298,7 +333,7 @@ func TestRefusalMeant(t *testing.T) {
 	alice.PublishPolicy(0, deny, alice.Allow("*"))
 	c := newGuest(t, r, alice).mustOpen(newNest(t, r, alice))
 	find(t, c, "lib")
-	refused := c.Refused()
+	refused := refusals(t, c, "lib")
 	if len(refused) != 1 {
 		t.Fatalf("refused %+v", refused)
 	}

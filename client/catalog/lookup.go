@@ -164,9 +164,6 @@ func (c *Catalog) admit(s *shelf, entry index.Entry) *Candidate {
 	return candidate
 }
 
-// Refused returns what was found so far but not admitted.
-func (c *Catalog) Refused() []Refusal { return c.refused }
-
 // Package returns the candidate as the solver sees it; Key is the candidate.
 func (a *Candidate) Package() *solve.Package {
 	p := Package(&a.Entry, a.Ref)

@@ -15,7 +15,7 @@ import (
 
 // Outcome is what a change did. Its JSON is what `--json` prints.
 type Outcome struct {
-	Plan      *Plan    `json:"plan"`
+	Plan      *Plan    `json:"-"`
 	Fetched   int64    `json:"fetched"` // bytes that came over the network
 	Stored    int64    `json:"stored"`  // bytes that the store wrote
 	Shared    int64    `json:"shared"`  // bytes that were there already: in the store, or as whole layers

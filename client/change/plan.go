@@ -66,7 +66,7 @@ func (g *Guest) Plan(ctx context.Context, jobs []solve.Job, flags Flags) (*Plan,
 	}
 	solved, err := solve.Solve(ctx, request, g.provider(), g.System)
 	if err != nil {
-		return nil, g.explain(err)
+		return nil, g.explain(ctx, err)
 	}
 	p := &Plan{
 		Packages: []Item{}, steps: solved.Steps, reasons: map[*solve.Package]solve.Reason{},
@@ -188,7 +188,7 @@ var ErrRefused = errors.New("refused by the owner's trust policy")
 
 // explain adds to a solver's answer what policy left out: a package that
 // exists but is not trusted must not look like one that does not exist.
-func (g *Guest) explain(err error) error {
+func (g *Guest) explain(ctx context.Context, err error) error {
 	var unsolvable *solve.Unsolvable
 	if g.Catalog == nil || !errors.As(err, &unsolvable) {
 		return err
@@ -198,10 +198,13 @@ func (g *Guest) explain(err error) error {
 			if line.Kind != solve.NoMatch && line.Kind != solve.NothingProvides {
 				continue
 			}
-			for _, r := range g.Catalog.Refused() {
-				if r.Meant(line.Requirement) {
-					return fmt.Errorf("cannot install %s from %s: %w: %s", r.NEVRA(), r.Ref.Publisher, ErrRefused, r.Reason)
-				}
+			refused, lookErr := g.Catalog.Refusals(ctx, line.Requirement)
+			if lookErr != nil {
+				return errors.Join(err, lookErr)
+			}
+			if len(refused) > 0 {
+				r := refused[0]
+				return fmt.Errorf("cannot install %s from %s: %w: %s", r.NEVRA(), r.Ref.Publisher, ErrRefused, r.Reason)
 			}
 		}
 	}

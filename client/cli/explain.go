@@ -44,10 +44,11 @@ func (c *trustExplainCmd) Run(ctx context.Context, g *grammar, env *environment,
 			verdicts = append(verdicts, verdict{a.Entry.NEVRA().String(), string(a.Ref.Publisher), true, a.Decision.Reason})
 		}
 	}
-	for _, r := range books.Refused() {
-		if !r.Meant(c.Package) {
-			continue
-		}
+	refused, err := books.Refusals(ctx, c.Package)
+	if err != nil {
+		return err
+	}
+	for _, r := range refused {
 		verdicts = append(verdicts, verdict{r.NEVRA().String(), string(r.Ref.Publisher), false, r.Reason})
 	}
 	if c.JSON {

@@ -120,10 +120,13 @@ func pick(ctx context.Context, books *catalog.Catalog, text string) (*catalog.Ca
 			return a, nil
 		}
 	}
-	for _, r := range books.Refused() {
-		if r.Meant(text) {
-			return nil, &program.Error{Status: exitUntrusted, Err: fmt.Errorf("%s from %s is not admitted: %s", r.NEVRA(), r.Ref.Publisher, r.Reason)}
-		}
+	refused, err := books.Refusals(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	if len(refused) > 0 {
+		r := refused[0]
+		return nil, &program.Error{Status: exitUntrusted, Err: fmt.Errorf("%s from %s is not admitted: %s", r.NEVRA(), r.Ref.Publisher, r.Reason)}
 	}
 	return nil, &program.Error{Status: exitNotFound, Err: fmt.Errorf("no package %q", text), Hint: "`stork search WORD` looks for packages by name and summary."}
 }
