@@ -203,6 +203,26 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// TestAskedFor: what came as a dependency and is then asked for counts as
+// asked for, with nothing else done.
+func TestAskedFor(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, spec("app", "1", "lib"), spec("lib", "1"))
+	m.do(solve.Install, change.Flags{}, "app")
+	p, err := m.plan(solve.Install, change.Flags{}, "lib", "app")
+	m.must(err)
+	if !p.Empty() || p.Idle() || !slices.Equal(p.Asked, []string{"lib-1-1.noarch"}) {
+		t.Errorf("plan %+v", p)
+	}
+	m.do(solve.Install, change.Flags{}, "lib", "app")
+	m.wantState("app-1-1.noarch user", "lib-1-1.noarch user")
+	p, err = m.plan(solve.Install, change.Flags{}, "lib")
+	m.must(err)
+	if !p.Idle() {
+		t.Errorf("it is asked for already, plan %+v", p)
+	}
+}
+
 // TestReplace: a package that obsoletes another takes its place in one step.
 func TestReplace(t *testing.T) {
 	t.Parallel()

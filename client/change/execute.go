@@ -116,7 +116,7 @@ func (o *Outcome) finish(done *transaction.Outcome) {
 
 // change is the plan as the transaction wants it.
 func (g *Guest) change(p *Plan, prepared map[repo.Digest]*api.Prepared) (transaction.Change, error) {
-	c := transaction.Change{Replaces: map[repo.Digest][]repo.Digest{}}
+	c := transaction.Change{Reasons: p.asked, Replaces: map[repo.Digest][]repo.Digest{}}
 	for _, step := range p.steps {
 		if step.Action == solve.Remove {
 			id, err := repo.ParseHex(step.Package.ID)

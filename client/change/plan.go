@@ -7,6 +7,7 @@ import (
 
 	"stork/client/catalog"
 	"stork/client/solve"
+	"stork/client/transaction"
 	"stork/nestd/api"
 	"stork/repo"
 )
@@ -15,6 +16,7 @@ import (
 type Plan struct {
 	Packages  []Item   `json:"packages"`
 	Satisfied []string `json:"satisfied,omitempty"` // what was asked for and is there already
+	Asked     []string `json:"asked,omitempty"`     // of those, what from now on counts as asked for, and not as a dependency
 	Download  int64    `json:"download"`            // bytes that this host has yet to fetch
 	Size      int64    `json:"size"`                // bytes of the packages' files, wherever they lie
 	Written   int64    `json:"written"`             // bytes that this host's store, or without a nest this guest, has yet to write, at most
@@ -23,6 +25,7 @@ type Plan struct {
 	reasons map[*solve.Package]solve.Reason
 	again   map[*solve.Package]*solve.Package // what a reinstalled package replaces
 	records map[repo.Digest]*repo.Record
+	asked   map[repo.Digest]transaction.Reason
 }
 
 // Item is one package of a plan.
@@ -42,8 +45,11 @@ type Item struct {
 	OnHost    bool           `json:"on_host"` // unpacked on this host already
 }
 
-// Empty reports whether there is nothing to do.
+// Empty reports whether no package comes or goes.
 func (p *Plan) Empty() bool { return len(p.Packages) == 0 }
+
+// Idle reports whether there is nothing at all to do, not even to remember.
+func (p *Plan) Idle() bool { return p.Empty() && len(p.asked) == 0 }
 
 // Incoming returns how many packages come.
 func (p *Plan) Incoming() int {
@@ -71,9 +77,10 @@ func (g *Guest) Plan(ctx context.Context, jobs []solve.Job, flags Flags) (*Plan,
 	p := &Plan{
 		Packages: []Item{}, steps: solved.Steps, reasons: map[*solve.Package]solve.Reason{},
 		again: map[*solve.Package]*solve.Package{}, records: map[repo.Digest]*repo.Record{},
+		asked: map[repo.Digest]transaction.Reason{},
 	}
 	for _, spec := range solved.Satisfied {
-		p.Satisfied = append(p.Satisfied, spec.Text)
+		p.satisfied(spec, request.Installed)
 	}
 	for _, come := range solved.Reinstall {
 		p.replaceSame(come, request.Installed)
@@ -83,6 +90,19 @@ func (g *Guest) Plan(ctx context.Context, jobs []solve.Job, flags Flags) (*Plan,
 		return nil, err
 	}
 	return p, g.estimate(ctx, p)
+}
+
+// satisfied notes what needs no installing. What came as a dependency and is
+// now asked for stays when nothing needs it any more.
+func (p *Plan) satisfied(spec solve.Spec, installed []*solve.Package) {
+	p.Satisfied = append(p.Satisfied, spec.Text)
+	for _, have := range installed {
+		id, err := repo.ParseHex(have.ID)
+		if err != nil || have.Reason == solve.User || !spec.Matches(have) {
+			continue
+		}
+		p.Asked, p.asked[id] = append(p.Asked, have.String()), transaction.ByUser
+	}
 }
 
 // replaceSame notes which installed package a reinstalled one takes the place

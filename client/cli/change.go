@@ -71,10 +71,10 @@ func (s *session) agree(plan *change.Plan, f changeFlags) (done bool, err error)
 	if asks := !f.Yes && !f.DryRun && !plan.Empty(); !f.JSON && (asks || !f.Quiet) {
 		showPlan(s.streams, plan)
 	}
-	if plan.Empty() || f.DryRun {
+	if plan.Idle() || f.DryRun {
 		return true, nil
 	}
-	if f.Yes {
+	if f.Yes || plan.Empty() {
 		return false, nil
 	}
 	yes, err := s.streams.Confirm("Go on?")

@@ -40,8 +40,13 @@ func showPlan(out program.Streams, p *change.Plan) {
 	for _, spec := range p.Satisfied {
 		fmt.Fprintf(out.Out, "%s is there already.\n", spec)
 	}
-	if p.Empty() {
+	for _, name := range p.Asked {
+		fmt.Fprintf(out.Out, "%s counts as asked for from now on.\n", name)
+	}
+	if p.Idle() {
 		fmt.Fprintln(out.Out, "Nothing to do.")
+	}
+	if p.Empty() {
 		return
 	}
 	for _, h := range headings {
