@@ -46,6 +46,7 @@ type Catalog struct {
 	origin   Origin
 	shelves  []*shelf
 	followed []followed
+	broken   []Broken
 	unlisted []Unlisted
 	refused  []Refusal
 	known    map[shelved]*Candidate // nil: refused
@@ -57,6 +58,12 @@ type Served struct {
 	Pin     api.RepositoryPin
 	Version int64 // of the timestamp
 	Expires time.Time
+}
+
+// Broken is a pinned repository that could not be verified, and why.
+type Broken struct {
+	Pin api.RepositoryPin
+	Err error
 }
 
 // shelf is the index of one publisher whom one repository's policy names.
@@ -81,23 +88,27 @@ type Unlisted struct {
 var ErrNoPolicy = errors.New("the owner has published no trust policy")
 
 // Open verifies metadata, policy and index roots. Its cost does not depend on
-// how many packages there are.
+// how many packages there are. A repository that does not verify is left out,
+// see [Catalog.Broken], unless no other serves.
 func Open(ctx context.Context, o Options) (*Catalog, error) {
 	c := &Catalog{origin: o.Origin, known: map[shelved]*Candidate{}}
 	policies := 0
 	for _, pin := range o.Pins.Repositories {
 		found, err := c.openRepository(ctx, o, pin)
 		if err != nil {
-			return nil, fmt.Errorf("cannot verify repository %s: %w", pin.URL, err)
+			c.broken = append(c.broken, Broken{pin, fmt.Errorf("cannot verify repository %s: %w", pin.URL, err)})
 		}
 		if found {
 			policies++
 		}
 	}
-	if policies == 0 {
-		return nil, ErrNoPolicy
+	switch {
+	case policies > 0 && ctx.Err() == nil:
+		return c, nil
+	case len(c.broken) > 0:
+		return nil, c.broken[0].Err
 	}
-	return c, nil
+	return nil, errors.Join(ErrNoPolicy, ctx.Err())
 }
 
 func (c *Catalog) openRepository(ctx context.Context, o Options, pin api.RepositoryPin) (hasPolicy bool, err error) {
@@ -113,7 +124,9 @@ func (c *Catalog) openRepository(ctx context.Context, o Options, pin api.Reposit
 	if err != nil || rules == nil {
 		return false, err
 	}
+	shelves := len(c.shelves)
 	if err := c.openShelves(ctx, snapshot, files, pin.Root, rules); err != nil {
+		c.shelves = c.shelves[:shelves] // all of a repository or nothing
 		return false, err
 	}
 	c.followed = append(c.followed, followed{snapshot, files, rules})
@@ -213,6 +226,10 @@ func (c *Catalog) openShelves(ctx context.Context, s *signing.Snapshot, files Fi
 
 // Served returns the repositories that hold a policy of the owner.
 func (c *Catalog) Served() []Served { return c.served }
+
+// Broken returns the pinned repositories that do not verify: nothing of theirs
+// is in the catalog.
+func (c *Catalog) Broken() []Broken { return c.broken }
 
 // Unlisted returns the publishers that the policy names but that were left
 // out.

@@ -300,6 +300,30 @@ func refusals(t *testing.T, c *catalog.Catalog, text string) []catalog.Refusal {
 	return list
 }
 
+// TestBrokenRepository: one that does not verify is left out whole, and the
+// others serve; alone, it is an error.
+func TestBrokenRepository(t *testing.T) {
+	t.Parallel()
+	r, gone := world.New(t), repo.DigestOf([]byte("a repository that nobody serves"))
+	alice := r.Join("alice")
+	alice.Publish(app("1"))
+	alice.PublishPolicy(0, alice.Allow("*"))
+	g, n := newGuest(t, r, alice), newNest(t, r, alice)
+	lost := api.RepositoryPin{Root: gone, URL: "http://gone.example"}
+	g.pins.Repositories = append([]api.RepositoryPin{lost}, g.pins.Repositories...)
+	c := g.mustOpen(n)
+	if got, want := describe(find(t, c, "app")), []string{"alice/app-1-1.noarch"}; !slices.Equal(got, want) {
+		t.Errorf("candidates %q, want %q", got, want)
+	}
+	if b := c.Broken(); len(b) != 1 || b[0].Pin != lost || b[0].Err == nil {
+		t.Errorf("broken %+v", b)
+	}
+	g.pins.Repositories = g.pins.Repositories[:1]
+	if _, err := g.open(n); !errors.Is(err, signing.ErrMissing) {
+		t.Errorf("alone: got %v, want that files are missing", err)
+	}
+}
+
 // TestOutsiders: what a publisher whom policy does not name has is told of,
 // and still no candidate.
 func TestOutsiders(t *testing.T) {

@@ -117,9 +117,16 @@ func (s *session) catalog(ctx context.Context) (*catalog.Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	return catalog.Open(ctx, catalog.Options{
+	books, err := catalog.Open(ctx, catalog.Options{
 		Pins: p, Origin: origin, TrustDir: s.trustDir(), Disk: s.disk, Now: s.env.now,
 	})
+	if err != nil {
+		return nil, err
+	}
+	for _, broken := range books.Broken() {
+		fmt.Fprintln(s.streams.Err, "stork: doing without a repository:", program.Text(broken.Err.Error()))
+	}
+	return books, nil
 }
 
 // trustDir is where versions and times seen are remembered: in the guest's
