@@ -116,5 +116,6 @@ func (r *Report) Write(path string) error {
 	}
 	fmt.Fprintf(&b, "\n## A large repository\n\n| | |\n|---|---|\n| packages | %d |\n| publish them all: read, sign, upload, verify, follow | %.1f s |\n| a nest takes the first index | %.2f s |\n| metadata and solving of one install (dry run, whole process) | %.1f ms |\n| the same with one package in the repository | %.1f ms |\n| largest resident size of that process | %.1f MB |\n",
 		r.Index.Packages, r.Index.PublishSeconds, r.Index.IngestSeconds, r.Index.SolveMS, r.Index.EmptySolveMS, float64(r.Index.GuestPeakBytes)/1e6)
+	b.WriteString("\nHow far from the limits, and what falls short, is kept in [limits.md](limits.md), which people write.\n")
 	return durable.Disk{}.WriteFile(path, b.Bytes(), 0o644)
 }
