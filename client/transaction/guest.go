@@ -18,6 +18,7 @@ import (
 	"stork/client/scriptlet"
 	"stork/client/share"
 	"stork/repo"
+	"stork/repo/durable"
 )
 
 // Where a guest keeps its state, below its root.
@@ -113,7 +114,7 @@ func (g *Guest) takeLock() error {
 	if err != nil {
 		return fmt.Errorf("cannot lock the guest: %w", err)
 	}
-	if err := flock(f); err != nil {
+	if err := durable.TryLock(f); err != nil {
 		busy := &BusyError{PID: readPID(f)}
 		f.Close() // read only so far
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -130,18 +131,6 @@ func (g *Guest) takeLock() error {
 		}
 	}
 	return nil
-}
-
-// flock takes the lock. A stork that was killed while it was starting a
-// scriptlet leaves a child that has the lock for some milliseconds more.
-func flock(f *os.File) error {
-	for try := 0; ; try++ {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil || try == 20 {
-			return err
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }
 
 func readPID(f *os.File) int {

@@ -102,7 +102,7 @@ func (s *Store) takeLock() error {
 		return err
 	}
 	s.lock = lock
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := durable.TryLock(lock); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return ErrBusy
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"stork/repo/durable"
 )
 
 // lockPoll is how often a taken lock is tried again: flock(2) can not be
@@ -50,7 +52,7 @@ func (h *Home) ClaimUploads() (release func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot claim uploads: %w", err)
 	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := durable.TryLock(dir); err != nil {
 		dir.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			err = ErrServed
