@@ -41,6 +41,17 @@ func (s *session) query(ctx context.Context, queries []api.Query, fits func(*ind
 	return nil
 }
 
+// queryCapability prints the packages of which fits holds for the capability
+// that the user wrote.
+func (s *session) queryCapability(ctx context.Context, kind api.QueryKind, text string, fits func(*index.Entry, repo.Capability) bool, asJSON bool) error {
+	wanted, err := repo.ParseCapability(text)
+	if err != nil {
+		return &program.Error{Status: program.Usage, Err: err}
+	}
+	queries := []api.Query{{Kind: kind, Terms: []string{wanted.Name}}}
+	return s.query(ctx, queries, func(e *index.Entry) bool { return fits(e, wanted) }, asJSON)
+}
+
 // provides reports whether the entry provides the capability: by its own
 // name, by what it declares or by a primary path.
 func provides(e *index.Entry, c repo.Capability) bool {

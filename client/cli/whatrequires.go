@@ -4,8 +4,6 @@ import (
 	"context"
 
 	"stork/nestd/api"
-	"stork/repo"
-	"stork/repo/index"
 	"stork/repo/program"
 )
 
@@ -18,10 +16,5 @@ type whatrequiresCmd struct {
 func (c *whatrequiresCmd) Run(ctx context.Context, g *grammar, env *environment, streams program.Streams) error {
 	s := newSession(g, env, streams)
 	defer s.close()
-	wanted, err := repo.ParseCapability(c.Capability)
-	if err != nil {
-		return &program.Error{Status: program.Usage, Err: err}
-	}
-	fits := func(e *index.Entry) bool { return requires(e, wanted) }
-	return s.query(ctx, []api.Query{{Kind: api.ByRequires, Terms: []string{wanted.Name}}}, fits, c.JSON)
+	return s.queryCapability(ctx, api.ByRequires, c.Capability, requires, c.JSON)
 }

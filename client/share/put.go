@@ -285,26 +285,19 @@ func (a *applier) looksOurs(at place, st info, op *Op) bool {
 
 // take moves what is at guestPath to its second name.
 func (a *applier) take(guestPath string) error {
-	at, err := a.dirs.at(guestPath)
-	if missing(err) {
-		return nil
-	}
-	if err == nil {
-		var st info
-		st, err = at.stat()
-		if missing(err) || err == nil && st.isDir() {
-			return nil
-		}
-	}
-	if err == nil {
-		a.touched(guestPath)
-		err = a.root.disk.Rename(at.path(), at.sibling(a.plan.tempName(guestPath, oldSuffix)).path())
-	}
-	return wrap(err, "cannot remove %s", guestPath)
+	return a.clear(guestPath, func(at place) error {
+		return a.root.disk.Rename(at.path(), at.sibling(a.plan.tempName(guestPath, oldSuffix)).path())
+	})
 }
 
 // drop removes the file at guestPath for good.
 func (a *applier) drop(guestPath string) error {
+	return a.clear(guestPath, func(at place) error { return a.root.disk.Remove(at.path()) })
+}
+
+// clear gets what is at guestPath out of the way. That nothing is there, or a
+// directory, which is not ours to remove, is no error.
+func (a *applier) clear(guestPath string, away func(at place) error) error {
 	at, err := a.dirs.at(guestPath)
 	if missing(err) {
 		return nil
@@ -318,7 +311,7 @@ func (a *applier) drop(guestPath string) error {
 	}
 	if err == nil {
 		a.touched(guestPath)
-		err = a.root.disk.Remove(at.path())
+		err = away(at)
 	}
 	return wrap(err, "cannot remove %s", guestPath)
 }
