@@ -80,6 +80,13 @@ func (c *Client) Offline(ctx context.Context, src Source, grace time.Duration) (
 	}
 	r := &refresh{client: c, src: src, state: state, judged: judged.Add(-grace)}
 	snapshot, err := r.run(ctx)
+	for range maxRootRaces {
+		if !errors.Is(err, ErrUntrusted) || !r.overtaken(ctx) {
+			break
+		}
+		r = &refresh{client: c, src: src, state: state, judged: judged.Add(-grace)}
+		snapshot, err = r.run(ctx)
+	}
 	if errors.Is(err, ErrExpired) && judged.After(now.Add(timeStep)) {
 		err = fmt.Errorf("%w (judged at %s, the latest time seen here; the clock now says %s)",
 			err, judged.Format(time.RFC3339), now.Format(time.RFC3339))
@@ -97,6 +104,21 @@ func (c *Client) Offline(ctx context.Context, src Source, grace time.Duration) (
 		return nil, fmt.Errorf("cannot refresh repository %s: %w", c.opts.Root.Short(), err)
 	}
 	return snapshot, nil
+}
+
+// maxRootRaces is how often a refresh begins again because the repository
+// changed its keys meanwhile.
+const maxRootRaces = 3
+
+// overtaken reports whether there is a newer root than the one this run
+// went by: keys were rotated between its reading the root and the rest, which
+// is no reason to distrust the repository.
+func (r *refresh) overtaken(ctx context.Context) bool {
+	if r.trusted == nil || r.trusted.Root == nil {
+		return false
+	}
+	_, err := r.src.Fetch(ctx, repo.MetadataPath(metadata.ROOT, r.trusted.Root.Signed.Version+1), repo.MaxRoot)
+	return err == nil
 }
 
 // refresh is one run of the TUF client workflow (specification, section 5).
