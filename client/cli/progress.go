@@ -67,13 +67,9 @@ func (p *progress) add(e *api.Progress) *packageBar {
 	if p.bars == nil {
 		p.bars = mpb.New(mpb.WithOutput(p.w), mpb.WithWidth(60))
 	}
-	counters := decor.Counters(decor.SizeB1000(0), "% .1f / % .1f")
-	if e.Phase == api.Storing {
-		counters = decor.CountersNoUnit("%d / %d files")
-	}
 	bar := p.bars.AddBar(e.Total, mpb.BarRemoveOnComplete(),
 		mpb.PrependDecorators(decor.Name(fmt.Sprintf("%-10s %s ", e.Phase, p.name(e.ID)))),
-		mpb.AppendDecorators(counters))
+		mpb.AppendDecorators(decor.Counters(decor.SizeB1000(0), "% .1f / % .1f")))
 	b := &packageBar{bar, e.Phase}
 	p.by[e.ID] = b
 	return b

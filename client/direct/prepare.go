@@ -1,7 +1,6 @@
 package direct
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 
 	"stork/client/share"
 	"stork/nestd/api"
-	"stork/nestd/confine"
 	"stork/nestd/store"
 	"stork/nestd/unpack"
 	"stork/repo"
@@ -112,17 +110,13 @@ func (o *Origin) fetch(ctx context.Context, ref api.PackageRef, record *repo.Rec
 	return file, fetched, nil
 }
 
-// unpack runs the sandbox over the blob and seals the layer.
+// unpack runs the sandbox over the blob and makes the layer.
 func (o *Origin) unpack(ctx context.Context, ref api.PackageRef, record *repo.Record, blob *os.File, tell func(api.Phase, int64, int64)) (*repo.FileList, store.Result, error) {
-	stage, err := o.store.Stage(confine.User(nobody, nobody))
+	stage, err := o.store.Stage()
 	if err != nil {
 		return nil, store.Result{}, err
 	}
-	read, err := unpack.Run(ctx, unpack.Options{
-		Exe: o.o.Exe, Args: []string{UnpackerCommand}, UID: nobody, GID: nobody,
-		InstalledSize: record.InstalledSize, FileListSize: record.FileList.Size,
-	}, blob, repo.Object{Digest: record.Blob.Digest, Size: record.Blob.Size}, stage.FilesDir(),
-		func(n int64) { tell(api.Unpacking, n, record.Blob.Size) })
+	list, result, err := o.fill(ctx, stage, ref, record, blob, tell)
 	if errors.Is(err, unpack.ErrBlob) {
 		// The next run must not resume what is wrong.
 		err = errors.Join(&api.Error{Code: api.Untrusted, Message: err.Error(), Hint: "Try again; if it stays, tell the repository's operator."}, os.Remove(blob.Name()))
@@ -130,27 +124,35 @@ func (o *Origin) unpack(ctx context.Context, ref api.PackageRef, record *repo.Re
 	if err != nil {
 		return nil, store.Result{}, errors.Join(err, stage.Discard())
 	}
-	list, err := compare(ref, record, read)
-	if err != nil {
-		return nil, store.Result{}, errors.Join(err, stage.Discard())
-	}
-	result, err := stage.Seal(ctx, list, share.Private, func(done, total int) { tell(api.Storing, int64(done), int64(total)) })
-	if err != nil {
-		return nil, store.Result{}, errors.Join(err, stage.Discard())
-	}
 	return list, result, stage.Place(ctx, ref.ID)
 }
 
-// compare holds what the sandbox read to what is signed.
-func compare(ref api.PackageRef, record *repo.Record, read *unpack.Result) (*repo.FileList, error) {
-	want, id, err := record.Encode()
+// fill holds what the sandbox reads to what is signed.
+func (o *Origin) fill(ctx context.Context, stage *store.Stage, ref api.PackageRef, record *repo.Record, blob *os.File, tell func(api.Phase, int64, int64)) (*repo.FileList, store.Result, error) {
+	unpacked, err := unpack.Open(ctx, unpack.Options{
+		Exe: o.o.Exe, Args: []string{UnpackerCommand}, UID: nobody, GID: nobody,
+		InstalledSize: record.InstalledSize, FileListSize: record.FileList.Size,
+	}, blob, repo.Object{Digest: record.Blob.Digest, Size: record.Blob.Size})
 	if err != nil {
-		return nil, err
+		return nil, store.Result{}, err
 	}
-	if id != ref.ID || !bytes.Equal(want, read.Record) || repo.DigestOf(read.FileList) != record.FileList.Digest {
-		return nil, &api.Error{Code: api.Untrusted, Message: fmt.Sprintf("cannot use %s: the package is not what its record says", record.NEVRA()), Hint: "Tell its publisher."}
+	defer unpacked.Close()
+	mismatch := &api.Error{Code: api.Untrusted, Message: fmt.Sprintf("cannot use %s: the package is not what its record says", record.NEVRA()), Hint: "Tell its publisher."}
+	if repo.DigestOf(unpacked.FileList()) != record.FileList.Digest {
+		return nil, store.Result{}, mismatch
 	}
-	return repo.DecodeFileList(read.FileList)
+	list, err := repo.DecodeFileList(unpacked.FileList())
+	if err != nil {
+		return nil, store.Result{}, err
+	}
+	result, err := stage.Fill(ctx, list, share.Private, unpacked, func(done, total int64) { tell(api.Unpacking, done, total) })
+	if err != nil {
+		return nil, store.Result{}, err
+	}
+	if repo.DigestOf(unpacked.Record()) != ref.ID {
+		return nil, store.Result{}, mismatch
+	}
+	return list, result, nil
 }
 
 // Layers says where prepared layers lie, in this guest itself.

@@ -52,7 +52,7 @@ func TestPrepare(t *testing.T) {
 	if one.Fetched < blobSize || one.Stored < blobSize || len(one.Private) != 1 || one.Private[0].Path != "/etc/hello.conf" {
 		t.Errorf("got %+v", one)
 	}
-	if !phases[api.Fetching] || !phases[api.Unpacking] || !phases[api.Storing] {
+	if !phases[api.Fetching] || !phases[api.Unpacking] {
 		t.Errorf("phases %v", phases)
 	}
 	checkLayer(t, o, alice)

@@ -11,6 +11,7 @@ import (
 //
 //	GET  /v1/status                          Status
 //	GET  /v1/repositories/{repository}/...   the repository's static tree as the nest holds it (repo/layout.go), without blobs
+//	GET  /v1/trust/{repository}              Trust
 //	POST /v1/query                           QueryRequest → QueryResponse
 //	POST /v1/prepare                         PrepareRequest → a stream of Event, one JSON document a line
 //	POST /v1/attach                          AttachRequest → AttachResponse
@@ -19,6 +20,7 @@ import (
 const (
 	StatusRoute       = "/v1/status"
 	RepositoriesRoute = "/v1/repositories/"
+	TrustRoute        = "/v1/trust/"
 	QueryRoute        = "/v1/query"
 	PrepareRoute      = "/v1/prepare"
 	AttachRoute       = "/v1/attach"
@@ -69,6 +71,25 @@ type RepositoryStatus struct {
 	Version int64  `json:"version,omitempty"` // of the timestamp
 	Error   string `json:"error,omitempty"`   // why the last refresh failed
 }
+
+// Trust holds the files of a repository's static tree that lead from what the
+// guest has pinned to its owner's policy and to the index roots of the
+// publishers whom that names, so that verifying them takes one round trip and
+// not one for each. It is a service and no promise: what is missing is asked
+// for by its own path, and nothing in it is believed unverified.
+type Trust struct {
+	Files []TrustFile `json:"files"`
+}
+
+// TrustFile is one file of the static tree.
+type TrustFile struct {
+	Path    string `json:"path"`
+	Content []byte `json:"content,omitempty"`
+	Absent  bool   `json:"absent,omitempty"` // there is no such file
+}
+
+// MaxTrust is about how large, in bytes of content, an answer to trust gets.
+const MaxTrust = 1 << 20
 
 // QueryKind is what a query's terms are.
 type QueryKind string
@@ -129,7 +150,7 @@ type PackageRef struct {
 // PrepareRequest asks the nest to have the packages' layers ready.
 type PrepareRequest struct {
 	Packages []PackageRef `json:"packages"`
-	DryRun   bool         `json:"dry_run,omitempty"` // only say what would be fetched
+	DryRun   bool         `json:"dry_run,omitempty"` // fetch nothing, only say what would be
 }
 
 // Phase is how far the preparing of one package has come.
@@ -139,8 +160,7 @@ type Phase string
 const (
 	Waiting   Phase = "waiting"
 	Fetching  Phase = "fetching"  // Done and Total are bytes of the blob
-	Unpacking Phase = "unpacking" // Done and Total are bytes of the blob
-	Storing   Phase = "storing"   // verifying and linking; Done and Total are files
+	Unpacking Phase = "unpacking" // verifying and storing too; Done and Total are bytes of content
 	Ready     Phase = "ready"
 )
 
@@ -162,7 +182,7 @@ type Progress struct {
 }
 
 // Prepared says that a package's layer is ready, or, in a dry run, whether it
-// is.
+// is: one that is there already (Cached) needs no further preparing.
 type Prepared struct {
 	ID       repo.Digest `json:"id"`
 	Cached   bool        `json:"cached"`   // the layer was there before
@@ -176,9 +196,14 @@ type Prepared struct {
 // AttachRequest asks for layers to be mounted in the guest's view. The caller
 // must run in the guest's mount namespace. View is the path of the view
 // there; the nest checks that it is the directory it made.
+//
+// The guest's references to the layers are committed before they are mounted.
+// With Installed, these and Packages replace all its references, as
+// [References] does; without, Packages are added.
 type AttachRequest struct {
-	Packages []repo.Digest `json:"packages"`
-	View     string        `json:"view"`
+	Packages  []repo.Digest `json:"packages"`
+	View      string        `json:"view"`
+	Installed []repo.Digest `json:"installed"` // null: not said
 }
 
 // AttachResponse says where the layers are. A guest that can not mount, or

@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
-	llsyscall "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,12 +21,9 @@ func Landlock(writable []string, tcp bool) error {
 	return restrict(tcp, landlock.RODirs("/"), landlock.RWDirs(writable...))
 }
 
-// Seal takes from this process, for good, every right to files and TCP, but
-// to make regular files in dir and to write to them.
-func Seal(dir string) error {
-	const access = llsyscall.AccessFSMakeReg | llsyscall.AccessFSWriteFile | llsyscall.AccessFSTruncate
-	return restrict(false, landlock.PathAccess(access, dir))
-}
+// Seal takes from this process, for good, every right to files and TCP: what
+// it has open is all that it has.
+func Seal() error { return restrict(false) }
 
 func restrict(tcp bool, rules ...landlock.Rule) error {
 	if err := checkABI(); err != nil {

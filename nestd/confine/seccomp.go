@@ -19,10 +19,10 @@ const (
 // list on x86-64. No other architecture has numbers as high.
 const x32Bit = 0x40000000
 
-// denied returns the system calls that a process which only reads a pipe and
-// writes files never makes: programs, processes, sockets, other processes'
-// memory, namespaces, mounts, keys, and interfaces of the kernel with a
-// history.
+// denied returns the system calls that a process which only reads one file and
+// writes to one pipe never makes: programs, processes, sockets, other
+// processes' memory, namespaces, mounts, keys, changes of what it has open,
+// and interfaces of the kernel with a history.
 func denied() []uint32 {
 	return append(deniedHere(),
 		unix.SYS_EXECVE, unix.SYS_EXECVEAT,
@@ -32,7 +32,9 @@ func denied() []uint32 {
 		unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_FSOPEN, unix.SYS_FSPICK, unix.SYS_MOUNT_SETATTR,
 		unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL,
 		unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
-		unix.SYS_SETXATTR, unix.SYS_LSETXATTR, unix.SYS_FSETXATTR, unix.SYS_MEMFD_CREATE,
+		unix.SYS_SETXATTR, unix.SYS_LSETXATTR, unix.SYS_FSETXATTR,
+		unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_FCHOWN, unix.SYS_FCHOWNAT, unix.SYS_FTRUNCATE, unix.SYS_UTIMENSAT,
+		unix.SYS_MEMFD_CREATE,
 	)
 }
 

@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -236,8 +238,7 @@ func readAttributes(file string, buffer []byte) (*attributes, error) {
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return nil, err
 	}
-	w := worker{buffer: buffer}
-	content, err := w.hash(f, stat.Size)
+	content, err := digestOf(f, stat.Size, buffer)
 	if err != nil {
 		return nil, err
 	}
@@ -246,6 +247,16 @@ func readAttributes(file string, buffer []byte) (*attributes, error) {
 		return nil, err
 	}
 	return &attributes{mode: stat.Mode & 0o7777, mtime: stat.Mtim.Sec, xattrs: have, content: content, size: stat.Size}, nil
+}
+
+// digestOf reads at most one byte more than size.
+func digestOf(f io.Reader, size int64, buffer []byte) (repo.Digest, error) {
+	h := sha256.New()
+	n, err := io.CopyBuffer(h, struct{ io.Reader }{io.LimitReader(f, size+1)}, buffer)
+	if err == nil && n != size {
+		err = fmt.Errorf("%d bytes, want %d", n, size)
+	}
+	return repo.Digest(h.Sum(nil)), err
 }
 
 // inParallel calls work for 0 to n-1, with a buffer for reading, until ctx

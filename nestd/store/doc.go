@@ -5,14 +5,14 @@
 //	objects/ab/<identity>[.n]   one inode each: see Identity; .1, .2 … when the
 //	                            file system has no more links for the one before
 //	layers/ab/<package ID>/     the tree of a package
-//	staging/<name>/             one Seal in progress: files/ as unpacked, tree/
+//	staging/<name>/             one layer in the making: tree/
 //	trash/<name>/               one removal in progress
 //	lock                        held by the daemon that has the store open
 //
 // A layer comes about in three steps, so that a crash leaves it whole or not
-// at all (docs/ordering.md, N1 and N2): [Store.Stage] gives the unpacker a
-// directory; [Stage.Seal] hashes what it left there against the verified file
-// list, makes objects and the tree of it, and puts both on disk; then the
+// at all (docs/ordering.md, N1 and N2): [Store.Stage] makes room for it;
+// [Stage.Fill] takes the content of the files, hashes it against the verified
+// file list, makes objects and the tree of it, and puts both on disk; then the
 // caller commits its row; [Stage.Place] moves the tree to its place. Start
 // with [Open], then [Store.Recover].
 //

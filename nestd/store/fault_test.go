@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -125,17 +126,17 @@ func faultPack(t *testing.T) *pack {
 		repo.File{Path: "/opt/new/b", Mode: 0o755, Link: "new content", LinkTo: "/opt/new/a"},
 		repo.File{Path: "/opt/new/link", Type: repo.Symlink, Mode: 0o777, Link: "a"},
 		repo.File{Path: "/opt/new/shared", Mode: 0o644, Link: "content 1"},
-		repo.File{Path: "/opt/new/dir/c", Mode: 0o600, Link: "more"})
+		repo.File{Path: "/opt/new/dir/c", Mode: 0o600, Link: "more"},
+		repo.File{Path: "/opt/new/large", Mode: 0o644, Link: strings.Repeat("large", largeFile/4)})
 }
 
-// install does what the nest does: stage, seal, commit the row, place.
+// install does what the nest does: stage, fill, commit the row, place.
 func (sc scenario) install(t *testing.T, s *Store, p *pack, rows map[repo.Digest]string) {
-	st, err := s.Stage(0, 0)
+	st, err := s.Stage()
 	if err != nil {
 		return
 	}
-	p.unpack(t, st.FilesDir())
-	if _, err := st.Seal(t.Context(), &p.list, isPrivate, nil); err != nil {
+	if _, err := st.Fill(t.Context(), &p.list, isPrivate, p.unpacked(), nil); err != nil {
 		if !sc.crash {
 			if err := st.Discard(); err != nil {
 				t.Errorf("cannot discard: %v", err)
@@ -175,8 +176,8 @@ func recoverWithFault(t *testing.T, n *nth) bool {
 	placed, waiting, unknown, staged := small(t, "placed", 2), small(t, "waiting", 3), small(t, "unknown", 4), small(t, "staged", 5)
 	install(t, s, placed)
 	install(t, s, unknown)
-	st, _ := seal(t, s, waiting)
-	seal(t, s, staged)
+	st, _ := fill(t, s, waiting)
+	fill(t, s, staged)
 	rows := map[repo.Digest]string{placed.id: "gone", waiting.id: st.Name()}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

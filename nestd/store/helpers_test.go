@@ -1,11 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"strconv"
+	"strings"
 	"testing"
 
 	"stork/repo"
@@ -48,17 +50,43 @@ func newPack(t testing.TB, files ...repo.File) *pack {
 	return p
 }
 
-// unpack writes the files as the unpacker does.
-func (p *pack) unpack(t testing.TB, dir string) {
-	t.Helper()
+// file is one of a Source's.
+type file struct {
+	index   int
+	size    int64
+	content string
+}
+
+// files is a Source: what the unpacker of a package sends.
+type files struct {
+	rest    []file
+	current strings.Reader
+	err     error // in the place of io.EOF
+}
+
+// Next implements [Source].
+func (f *files) Next() (index int, size int64, err error) {
+	if len(f.rest) == 0 {
+		return 0, 0, cmp.Or(f.err, io.EOF)
+	}
+	next := f.rest[0]
+	f.rest = f.rest[1:]
+	f.current.Reset(next.content)
+	return next.index, next.size, nil
+}
+
+// Read implements [io.Reader].
+func (f *files) Read(p []byte) (int, error) { return f.current.Read(p) }
+
+// unpacked returns the files as the unpacker sends them.
+func (p *pack) unpacked() *files {
+	source := &files{}
 	for i, f := range p.list.Files {
-		if f.Type != repo.Regular || f.LinkTo != "" || f.Has(repo.Ghost) {
-			continue
-		}
-		if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), []byte(p.content[f.Path]), 0o600); err != nil {
-			t.Fatal(err)
+		if f.Type == repo.Regular && f.LinkTo == "" && !f.Has(repo.Ghost) {
+			source.rest = append(source.rest, file{i, f.Size, p.content[f.Path]})
 		}
 	}
+	return source
 }
 
 // isPrivate stands for the rules of client/share: what is not root's, and
@@ -134,25 +162,31 @@ func needRoot(t testing.TB) {
 	t.Skip("the store's tests need root")
 }
 
-// seal stages and seals p.
-func seal(t testing.TB, s *Store, p *pack) (*Stage, Result) {
+// stage makes a stage.
+func stage(t testing.TB, s *Store) *Stage {
 	t.Helper()
-	st, err := s.Stage(os.Geteuid(), os.Getegid())
+	st, err := s.Stage()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.unpack(t, st.FilesDir())
-	result, err := st.Seal(t.Context(), &p.list, isPrivate, nil)
+	return st
+}
+
+// fill stages and fills p.
+func fill(t testing.TB, s *Store, p *pack) (*Stage, Result) {
+	t.Helper()
+	st := stage(t, s)
+	result, err := st.Fill(t.Context(), &p.list, isPrivate, p.unpacked(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return st, result
 }
 
-// install seals and places p.
+// install fills and places p.
 func install(t testing.TB, s *Store, p *pack) Result {
 	t.Helper()
-	st, result := seal(t, s, p)
+	st, result := fill(t, s, p)
 	if err := st.Place(t.Context(), p.id); err != nil {
 		t.Fatal(err)
 	}

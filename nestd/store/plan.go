@@ -11,6 +11,8 @@ import (
 type plan struct {
 	dirs     []planDir // parents first
 	units    []unit
+	unitOf   map[int]int // place in the list of a unit's first name → its number
+	size     int64       // bytes of all units
 	symlinks []*repo.File
 }
 
@@ -31,7 +33,7 @@ type unit struct {
 const impliedMode = 0o755
 
 func planOf(list *repo.FileList, private func(*repo.File) bool) *plan {
-	p := &plan{}
+	p := &plan{unitOf: map[int]int{}}
 	kept := sources(list)
 	modes := map[string]uint32{}
 	first := map[string]int{} // path of a unit's first name → its number
@@ -50,7 +52,8 @@ func planOf(list *repo.FileList, private func(*repo.File) bool) *plan {
 			n, linked := first[f.LinkTo]
 			if !linked {
 				n = len(p.units)
-				first[f.Path] = n
+				first[f.Path], p.unitOf[i] = n, n
+				p.size += f.Size
 				p.units = append(p.units, unit{index: i})
 			}
 			p.units[n].paths = append(p.units[n].paths, f.Path)

@@ -99,10 +99,8 @@ func (s *Store) clear(ctx context.Context) error {
 		return nil
 	}
 	for _, dir := range left {
-		for _, below := range []string{filesName, treeName} {
-			if err := s.disk.RemoveAll(filepath.Join(dir, below)); err != nil {
-				return err
-			}
+		if err := s.disk.RemoveAll(filepath.Join(dir, treeName)); err != nil {
+			return err
 		}
 	}
 	if err := s.sweep(ctx); err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,20 +22,22 @@ func TestRecover(t *testing.T) {
 		want  bool // the layer is there afterwards
 		lost  bool
 	}{
-		{"unpacked", func(t *testing.T, s *Store) map[repo.Digest]string {
-			st, err := s.Stage(0, 0)
-			if err != nil {
+		{"half filled", func(t *testing.T, s *Store) map[repo.Digest]string {
+			st := stage(t, s)
+			source := p.unpacked()
+			source.err = errDisk
+			source.rest = source.rest[:2]
+			if _, err := st.Fill(t.Context(), &p.list, isPrivate, source, nil); !errors.Is(err, errDisk) {
 				t.Fatal(err)
 			}
-			p.unpack(t, st.FilesDir())
 			return nil
 		}, false, false},
-		{"sealed without a row", func(t *testing.T, s *Store) map[repo.Digest]string {
-			seal(t, s, p)
+		{"filled without a row", func(t *testing.T, s *Store) map[repo.Digest]string {
+			fill(t, s, p)
 			return nil
 		}, false, false},
 		{"row without its place", func(t *testing.T, s *Store) map[repo.Digest]string {
-			st, _ := seal(t, s, p)
+			st, _ := fill(t, s, p)
 			return map[repo.Digest]string{p.id: st.Name()}
 		}, true, false},
 		{"placed", func(t *testing.T, s *Store) map[repo.Digest]string {
@@ -67,7 +70,7 @@ func TestRecover(t *testing.T) {
 			return map[repo.Digest]string{p.id: "neverwas"}
 		}, false, true},
 		{"row that names a path", func(t *testing.T, s *Store) map[repo.Digest]string {
-			st, _ := seal(t, s, p)
+			st, _ := fill(t, s, p)
 			return map[repo.Digest]string{p.id: "../staging/" + st.Name()}
 		}, false, true},
 	}

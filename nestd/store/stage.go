@@ -24,38 +24,30 @@ type Stage struct {
 	linked []string // objects that the tree has links to
 }
 
-const (
-	filesName = "files"
-	treeName  = "tree"
-)
+// treeName is the layer in the making. Beside it lie large files that are
+// still being written, under their place in the list.
+const treeName = "tree"
 
 // errNotRecovered says that staging may still hold what Recover must look at.
 var errNotRecovered = errors.New("the store was not recovered")
 
-// Stage makes a staging directory, with a directory for the unpacked files
-// that belongs to the given user. The directory is on disk before anything
-// else is: what lies in staging at start-up tells Recover to look for objects
-// that no layer has.
-func (s *Store) Stage(uid, gid int) (*Stage, error) {
+// Stage makes a staging directory. It is on disk before anything else is: what
+// lies in staging at start-up tells Recover to look for objects that no layer
+// has.
+func (s *Store) Stage() (*Stage, error) {
 	if !s.recovered.Load() {
 		return nil, fmt.Errorf("cannot stage a layer: %w", errNotRecovered)
 	}
 	name := rand.Text()
 	st := &Stage{s: s, name: name, dir: filepath.Join(s.dir, stagingName, name)}
-	if err := st.make(uid, gid); err != nil {
+	if err := st.make(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot stage a layer: %w", err), st.Discard())
 	}
 	return st, nil
 }
 
-func (st *Stage) make(uid, gid int) error {
+func (st *Stage) make() error {
 	if err := st.s.disk.Mkdir(st.dir, 0o700); err != nil {
-		return err
-	}
-	if err := st.s.disk.Mkdir(st.FilesDir(), 0o700); err != nil {
-		return err
-	}
-	if err := os.Chown(st.FilesDir(), uid, gid); err != nil {
 		return err
 	}
 	if err := st.s.disk.Mkdir(st.treeDir(), 0o755); err != nil {
@@ -67,10 +59,6 @@ func (st *Stage) make(uid, gid int) error {
 // Name returns the stage's name: the row that makes the layer ready records
 // it, so that [Store.Recover] can finish what a crash interrupted.
 func (st *Stage) Name() string { return st.name }
-
-// FilesDir returns the directory for unpacked files: the content of the n-th
-// file of the list (from 0) under the name n, in decimal.
-func (st *Stage) FilesDir() string { return filepath.Join(st.dir, filesName) }
 
 func (st *Stage) treeDir() string { return filepath.Join(st.dir, treeName) }
 
@@ -126,16 +114,14 @@ func (s *Store) moveTree(name, layer string) error {
 	return s.disk.SyncDir(s.LayersDir())
 }
 
-// Discard gives the stage up: files, tree, and the objects that nothing else
+// Discard gives the stage up: tree, and the objects that nothing else
 // links to. The staging directory itself goes last, so that a crash before
 // leaves the sign that objects may have to go.
 func (st *Stage) Discard() error {
 	st.s.removing.Lock()
 	defer st.s.removing.Unlock()
-	for _, dir := range []string{st.FilesDir(), st.treeDir()} {
-		if err := st.s.disk.RemoveAll(dir); err != nil {
-			return fmt.Errorf("cannot discard stage: %w", err)
-		}
+	if err := st.s.disk.RemoveAll(st.treeDir()); err != nil {
+		return fmt.Errorf("cannot discard stage: %w", err)
 	}
 	for _, object := range st.linked {
 		if err := st.s.dropObject(object); err != nil {
@@ -143,7 +129,7 @@ func (st *Stage) Discard() error {
 		}
 	}
 	st.linked = nil
-	if err := st.s.disk.Remove(st.dir); err != nil {
+	if err := st.s.disk.RemoveAll(st.dir); err != nil {
 		return fmt.Errorf("cannot discard stage: %w", err)
 	}
 	return nil

@@ -13,18 +13,14 @@ import (
 	"stork/repo/durable"
 )
 
-func TestSealAndPlace(t *testing.T) {
+func TestFillAndPlace(t *testing.T) {
 	t.Parallel()
 	s, p := openedIn(t, t.TempDir()), sample(t)
-	var ticks int
-	st, err := s.Stage(os.Geteuid(), os.Getegid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.unpack(t, st.FilesDir())
-	result, err := st.Seal(t.Context(), &p.list, isPrivate, func(done, total int) {
-		if ticks++; done != ticks || total != 9 {
-			t.Errorf("progress %d of %d, want %d of 9", done, total, ticks)
+	var last int64
+	st := stage(t, s)
+	result, err := st.Fill(t.Context(), &p.list, isPrivate, p.unpacked(), func(done, total int64) {
+		if last = max(last, done); total != 48 {
+			t.Errorf("progress %d of %d", done, total)
 		}
 	})
 	if err != nil {
@@ -36,8 +32,8 @@ func TestSealAndPlace(t *testing.T) {
 	if err := st.Place(t.Context(), p.id); err != nil {
 		t.Fatal(err)
 	}
-	if ticks != 9 || result.Objects != 8 || result.Shared != 7 || result.Stored != 41 {
-		t.Errorf("%d ticks, result %+v", ticks, result)
+	if last != 48 || result.Objects != 8 || result.Shared != 7 || result.Stored != 41 {
+		t.Errorf("progress ended at %d, result %+v", last, result)
 	}
 	mustBeSound(t, s, p)
 }
@@ -135,7 +131,7 @@ func TestDiscard(t *testing.T) {
 	t.Parallel()
 	s, kept, gone := opened(t), small(t, "kept", 5), small(t, "gone", 8)
 	install(t, s, kept)
-	st, _ := seal(t, s, gone)
+	st, _ := fill(t, s, gone)
 	if err := st.Discard(); err != nil {
 		t.Fatal(err)
 	}
@@ -148,8 +144,8 @@ func TestDiscard(t *testing.T) {
 func TestPlaceTwice(t *testing.T) {
 	t.Parallel()
 	s, p := opened(t), small(t, "p", 3)
-	first, _ := seal(t, s, p)
-	second, _ := seal(t, s, p)
+	first, _ := fill(t, s, p)
+	second, _ := fill(t, s, p)
 	for range 2 {
 		if err := first.Place(t.Context(), p.id); err != nil {
 			t.Fatal(err)
@@ -177,7 +173,7 @@ func TestStageNeedsRecover(t *testing.T) {
 	needRoot(t)
 	s := open(t, fastDir(t), nil)
 	defer s.Close()
-	if _, err := s.Stage(0, 0); !errors.Is(err, errNotRecovered) {
+	if _, err := s.Stage(); !errors.Is(err, errNotRecovered) {
 		t.Errorf("stage: %v, want %v", err, errNotRecovered)
 	}
 }

@@ -2,10 +2,10 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -18,85 +18,86 @@ import (
 	"stork/repo"
 )
 
-// worker makes units, one after another.
-type worker struct {
-	j      *sealing
-	buffer []byte
+// worker makes units.
+type worker struct{ j *filling }
+
+// make makes a unit of its content.
+func (w *worker) make(u *unit, content []byte) error {
+	_, err := w.publish(u, func(first string) error {
+		if err := u.check(sha256.Sum256(content)); err != nil {
+			return err
+		}
+		return w.create(first, u, func(f io.Writer) error {
+			_, err := f.Write(content)
+			return err
+		})
+	})
+	return err
 }
 
-func (w *worker) make(u *unit) error {
-	name := strconv.Itoa(u.index)
-	if err := w.adopt(name, u); err != nil {
+// stream makes a unit of what source has, which is written beside the tree
+// first: it takes its time, and others may want to know whether the object is
+// there. Nothing is read if it is.
+func (w *worker) stream(ctx context.Context, u *unit, source io.Reader) error {
+	if known, err := w.publish(u, nil); known || err != nil {
 		return err
 	}
-	return w.publish(filepath.Join(w.j.st.FilesDir(), name), u)
+	staged := filepath.Join(w.j.st.dir, strconv.Itoa(u.index))
+	h := sha256.New()
+	err := w.create(staged, u, func(f io.Writer) error {
+		from := &interruptible{ctx, io.LimitReader(source, u.size)}
+		n, err := io.CopyBuffer(io.MultiWriter(f, h), from, make([]byte, largeFile))
+		if err == nil && n != u.size {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	})
+	if err == nil {
+		err = u.check(repo.Digest(h.Sum(nil)))
+	}
+	if err != nil {
+		return err
+	}
+	disk := w.j.st.s.disk
+	if _, err := w.publish(u, func(first string) error { return disk.Rename(staged, first) }); err != nil {
+		return err
+	}
+	return disk.Remove(staged) // it is there if somebody else was faster
 }
 
-// adopt makes an unpacked file root's, checks it and gives it the inode
-// metadata of its object, all through one descriptor.
-func (w *worker) adopt(name string, u *unit) error {
-	fd, err := unix.Openat(w.j.files, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("cannot open unpacked file %s: %w", name, err)
+// interruptible is a reader that ends with its context.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements [io.Reader].
+func (i *interruptible) Read(p []byte) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
 	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	if err := checkInode(fd, u.size); err != nil {
-		return err
-	}
-	if err := unix.Fchown(fd, 0, 0); err != nil {
-		return fmt.Errorf("cannot take ownership: %w", err)
-	}
-	digest, err := w.hash(f, u.size)
-	if err != nil {
-		return err
-	}
+	return i.r.Read(p)
+}
+
+// check compares content with the list.
+func (u *unit) check(digest repo.Digest) error {
 	if digest != u.content {
 		return fmt.Errorf("unpacked content is %s, the file list has %s", digest, u.content)
-	}
-	return setInode(fd, &u.attributes)
-}
-
-// checkInode refuses everything but a plain file with that size and one name.
-// Extended attributes, among them access control lists, would outlive the
-// change of owner.
-func checkInode(fd int, size int64) error {
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
-		return fmt.Errorf("cannot stat unpacked file: %w", err)
-	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Nlink != 1 {
-		return errors.New("unpacked file is not a regular file with one name")
-	}
-	if stat.Size != size {
-		return fmt.Errorf("unpacked file has %d bytes, the file list has %d", stat.Size, size)
-	}
-	names, err := xattrNames(func(dest []byte) (int, error) { return unix.Flistxattr(fd, dest) })
-	if err != nil {
-		return err
-	}
-	if len(names) != 0 {
-		return fmt.Errorf("unpacked file has extended attributes %q", names)
 	}
 	return nil
 }
 
-// hash reads at most one byte more than size.
-func (w *worker) hash(f io.Reader, size int64) (repo.Digest, error) {
-	h := sha256.New()
-	n, err := copyBuffer(h, io.LimitReader(f, size+1), w.buffer)
-	if err == nil && n != size {
-		err = fmt.Errorf("%d bytes, want %d", n, size)
-	}
-	if err != nil {
-		return repo.Digest{}, fmt.Errorf("cannot read unpacked file: %w", err)
-	}
-	return repo.Digest(h.Sum(nil)), nil
-}
+// explain says which file an error is about.
+func (u *unit) explain(err error) error { return fmt.Errorf("%s: %w", u.paths[0], err) }
 
-// copyBuffer is io.CopyBuffer without the short cuts that ignore the buffer.
-func copyBuffer(h hash.Hash, r io.Reader, buffer []byte) (int64, error) {
-	return io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, buffer)
+// create writes a file with the inode metadata of its object.
+func (w *worker) create(path string, u *unit, write func(io.Writer) error) error {
+	return w.j.st.s.disk.Create(path, func(f *os.File) error {
+		if err := write(f); err != nil {
+			return err
+		}
+		return setInode(int(f.Fd()), &u.attributes)
+	})
 }
 
 // setInode sets mode, attributes and time: in this order, for writing an
@@ -118,8 +119,10 @@ func setInode(fd int, a *attributes) error {
 }
 
 // publish gives the unit its names in the tree, all of one inode: that of an
-// object which the store has, or the staged one, which becomes an object.
-func (w *worker) publish(staged string, u *unit) error {
+// object which the store has, or the one that write makes under the first
+// name, and which becomes an object. If there is no object and write is nil,
+// it reports false.
+func (w *worker) publish(u *unit, write func(first string) error) (done bool, err error) {
 	s, id := w.j.st.s, u.identity()
 	shard := &s.shards[id[0]]
 	shard.Lock()
@@ -128,37 +131,40 @@ func (w *worker) publish(staged string, u *unit) error {
 		object := s.objectPath(id, copies)
 		found, err := s.inspect(object, &u.attributes)
 		if err != nil {
-			return err
+			return false, err
+		}
+		if found != sound && write == nil {
+			return false, nil
 		}
 		if found == damaged {
 			s.log.Error("object is damaged; a new one takes its name", "object", filepath.Base(object))
 			if err := s.disk.Remove(object); err != nil {
-				return err
+				return false, err
 			}
 		}
 		if found != sound {
-			return w.publishNew(staged, object, u)
+			return true, w.publishNew(object, u, write)
 		}
 		w.j.st.use(object)
 		err = w.linkAll(object, u.paths)
 		if err == nil {
 			w.j.shared.Add(u.size)
-			return s.disk.Remove(staged)
+			return true, nil
 		}
 		if !errors.Is(err, unix.EMLINK) {
-			return err
+			return false, err
 		}
 		// This inode has no more links to give: the next copy.
 	}
 }
 
-// publishNew moves the staged file into the tree and links it from there to
-// its other names and, last, to objects/.
-func (w *worker) publishNew(staged, object string, u *unit) error {
+// publishNew writes a new file into the tree and links it from there to its
+// other names and, last, to objects/.
+func (w *worker) publishNew(object string, u *unit, write func(first string) error) error {
 	first := w.j.inTree(u.paths[0])
 	// Before the first step: whatever Discard finds, it can drop.
 	w.j.st.use(object)
-	if err := w.j.st.s.disk.Rename(staged, first); err != nil {
+	if err := write(first); err != nil {
 		return err
 	}
 	if err := w.linkAll(first, u.paths[1:]); err != nil {

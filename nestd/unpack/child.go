@@ -7,17 +7,16 @@ import (
 	"os"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"stork/nestd/confine"
+	"stork/repo"
 	"stork/repo/rpmfile"
 )
 
-// The child's descriptors, beside its standard ones.
+// The child's descriptors, beside its standard ones: standard input is the
+// blob.
 const (
 	answerFD = 3
-	filesFD  = 4
-	firstFD  = 5 // and from here on, none
+	firstFD  = 4 // and from here on, none
 )
 
 // Limits of a child. Most memory goes to the file list, which a package of a
@@ -25,106 +24,126 @@ const (
 const (
 	maxMemory    = 2 << 30
 	maxOpenFiles = 64
-	maxSlack     = 64 << 10 // bytes a file may be larger than the record says, before the kernel stops it
+	maxFileSize  = 1 // it writes none; 0 would set no limit
 )
 
-// Main is the whole life of a child that Run started; args are what Run
+// Main is the whole life of a child that Open started; args are what Open
 // appended to Options.Args. It returns the exit status.
 func Main(args []string) int {
-	result := os.NewFile(answerFD, "answer")
-	err := confined(args, func(installed int64) error {
-		return Child(os.Stdin, result, ".", installed)
-	})
+	out := newSender(os.NewFile(answerFD, "answer"))
+	err := confined(args, func() error { return sendPackage(os.Stdin, out) })
 	if err == nil {
 		return 0
 	}
-	if sayErr := writeRefused(result, err); sayErr != nil {
+	if sayErr := out.refuse(err); sayErr != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	return 1
 }
 
 // confined gives up every right that unpacking does not need, then works.
-func confined(args []string, work func(installed int64) error) error {
-	if len(args) != 2 {
+func confined(args []string, work func() error) error {
+	if len(args) != 1 {
 		return errors.New("the unpacker is started by nestd only")
 	}
-	installed, err := strconv.ParseInt(args[0], 10, 64)
-	if err != nil || installed < 0 {
-		return fmt.Errorf("bad size %q", args[0])
-	}
-	seconds, err := strconv.ParseUint(args[1], 10, 32)
+	seconds, err := strconv.ParseUint(args[0], 10, 32)
 	if err != nil {
-		return fmt.Errorf("bad time %q", args[1])
-	}
-	if err := unix.Fchdir(filesFD); err != nil {
-		return fmt.Errorf("cannot enter staging directory: %w", err)
+		return fmt.Errorf("bad time %q", args[0])
 	}
 	if err := confine.CloseInherited(firstFD); err != nil {
 		return err
 	}
-	if err := confine.Seal("."); err != nil {
+	if err := confine.Seal(); err != nil {
 		return err
 	}
 	if err := confine.Filter(); err != nil {
 		return err
 	}
 	err = confine.SetLimits(confine.Limits{
-		Memory: maxMemory, FileSize: uint64(installed) + maxSlack, CPU: seconds, OpenFiles: maxOpenFiles,
+		Memory: maxMemory, FileSize: maxFileSize, CPU: seconds, OpenFiles: maxOpenFiles,
 	})
 	if err != nil {
 		return err
 	}
-	return work(installed)
+	return work()
 }
 
-// Child reads a package from blob, writes the content of the n-th file of its
-// list to a file named n in filesDir, and the record and the list to answer.
-// It refuses a package whose files have more than installed bytes together.
-func Child(blob io.Reader, answer io.Writer, filesDir string, installed int64) error {
-	dir, err := unix.Open(filesDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("cannot open staging directory: %w", err)
-	}
-	defer unix.Close(dir)
-	w := &writer{dir: dir, left: installed, buffer: make([]byte, 256<<10)}
-	record, list, err := rpmfile.Walk(blob, w.write)
+// sendPackage reads a package from blob and sends what is in it.
+func sendPackage(blob io.ReaderAt, out *sender) error {
+	reader, list, err := begin(blob)
 	if err != nil {
 		return err
 	}
-	var result Result
-	if result.Record, _, err = record.Encode(); err != nil {
+	defer reader.Close()
+	if err := out.send(sendsList, list); err != nil {
 		return err
 	}
-	if result.FileList, _, err = list.Encode(); err != nil {
+	// The parent has something to do already.
+	if err := out.out.Flush(); err != nil {
 		return err
 	}
-	return writeUnpacked(answer, result)
-}
-
-// writer writes files into the staging directory.
-type writer struct {
-	dir    int
-	left   int64 // bytes that may still be written
-	buffer []byte
-}
-
-func (w *writer) write(e rpmfile.Entry, content io.Reader) error {
-	if w.left -= e.Size; w.left < 0 {
-		return errors.New("files have more bytes than the record says")
+	if err := sendFiles(reader, out); err != nil {
+		return err
 	}
-	name := strconv.Itoa(e.Index)
-	fd, err := unix.Openat(w.dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	record, _, err := reader.Finish()
 	if err != nil {
-		return fmt.Errorf("cannot write file %s: %w", name, err)
+		return err
 	}
-	f := os.NewFile(uintptr(fd), name)
-	n, err := io.CopyBuffer(struct{ io.Writer }{f}, io.LimitReader(content, e.Size), w.buffer)
-	if err == nil && n != e.Size {
-		err = io.ErrUnexpectedEOF
+	text, _, err := record.Encode()
+	if err != nil {
+		return err
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("cannot write file %s: %w", name, err)
+	if err := out.send(sendsRecord, text); err != nil {
+		return err
 	}
-	return nil
+	return out.out.Flush()
+}
+
+// begin opens the package and returns its file list. The header has it, but
+// in packages of old, whose header has other digests than SHA-256: those are
+// read twice.
+func begin(blob io.ReaderAt) (*rpmfile.Reader, []byte, error) {
+	reader, err := rpmfile.NewReader(fromStart(blob))
+	if err != nil {
+		return nil, nil, err
+	}
+	list, ok := reader.Declared()
+	if !ok {
+		defer reader.Close()
+		if _, list, err = reader.Finish(); err != nil {
+			return nil, nil, err
+		}
+		if reader, err = rpmfile.NewReader(fromStart(blob)); err != nil {
+			return nil, nil, err
+		}
+	}
+	text, _, err := list.Encode()
+	if err != nil {
+		reader.Close()
+		return nil, nil, err
+	}
+	return reader, text, nil
+}
+
+func fromStart(blob io.ReaderAt) io.Reader { return io.NewSectionReader(blob, 0, repo.MaxBlob+1) }
+
+func sendFiles(reader *rpmfile.Reader, out *sender) error {
+	for {
+		e, err := reader.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !e.Content {
+			continue
+		}
+		if err := out.file(e.Index, e.Size); err != nil {
+			return err
+		}
+		if _, err := reader.WriteTo(out); err != nil {
+			return err
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -35,24 +36,24 @@ func TestMain(m *testing.M) {
 
 // attack confines itself as the real child does, and then runs one of the
 // attacks. It gives its parent's test an answer: refused with the attack's
-// error, which is what is wanted, or unpacked if the attack worked.
+// error, which is what is wanted, or a file list if the attack worked.
 func attack(name string, args []string) int {
-	answer := os.NewFile(answerFD, "answer")
+	out := newSender(os.NewFile(answerFD, "answer"))
 	act, ok := attacks[name]
 	if !ok {
 		fmt.Fprintln(os.Stderr, "no attack", name)
 		return 2
 	}
-	err := confined(args, func(int64) error {
+	err := confined(args, func() error {
 		if err := act(); err != nil {
 			return fmt.Errorf("held: %w", err)
 		}
 		return nil
 	})
 	if err == nil {
-		err = writeUnpacked(answer, Result{Record: []byte("the attack worked")})
+		err = errors.Join(out.send(sendsList, []byte("the attack worked")), out.out.Flush())
 	} else {
-		err = writeRefused(answer, err)
+		err = out.refuse(err)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -63,6 +64,8 @@ func attack(name string, args []string) int {
 // misbehave is a child that does not keep to the protocol.
 func misbehave(how string) int {
 	answer := os.NewFile(answerFD, "answer")
+	out := newSender(answer)
+	list := func() error { return out.send(sendsList, []byte("[]")) }
 	var err error
 	switch how {
 	case "say nothing":
@@ -72,38 +75,76 @@ func misbehave(how string) int {
 		return 3
 	case "hang":
 		time.Sleep(time.Hour)
+	case "close and hang":
+		err = answer.Close()
+		time.Sleep(time.Hour)
 	case "garbage":
 		_, err = answer.WriteString("HTTP/1.1 200 OK")
-	case "endless record":
-		_, err = answer.Write(appendLength([]byte{saysUnpacked}, 1<<40))
 	case "endless list":
-		_, err = answer.Write(appendLength(appendString([]byte{saysUnpacked}, nil), 1<<40))
-	case "too much":
-		err = errors.Join(writeUnpacked(answer, Result{}), writeUnpacked(answer, Result{}))
+		_, err = answer.Write(head(sendsList, 1<<40))
+	case "endless record":
+		err = errors.Join(list(), out.out.Flush(), write(answer, head(sendsRecord, 1<<40)))
+	case "endless reason":
+		err = write(answer, head(refuses, 1<<40))
 	case "cut short":
-		_, err = answer.Write(appendLength([]byte{saysUnpacked}, 100))
+		err = write(answer, head(sendsList, 100))
+	case "cut in a file":
+		err = errors.Join(list(), out.file(0, 10), out.out.Flush(), write(answer, head(sendsContent, 10)), write(answer, []byte("12345")))
+	case "content without a file":
+		err = errors.Join(list(), out.send(sendsContent, []byte("x")))
+	case "more content than it said":
+		err = errors.Join(list(), out.file(0, 2), out.send(sendsContent, []byte("xxx")))
+	case "empty content":
+		err = errors.Join(list(), out.file(0, 2), out.send(sendsContent, nil))
+	case "a file in a file":
+		err = errors.Join(list(), out.file(0, 2), out.file(1, 2))
+	case "a short file message":
+		err = errors.Join(list(), out.send(sendsFile, []byte("x")))
+	case "a huge file":
+		err = errors.Join(list(), out.file(0, math.MaxInt64))
+	case "a negative file":
+		err = errors.Join(list(), out.file(0, -1))
+	case "many files":
+		err = list()
+		for i := range 20 {
+			err = errors.Join(err, out.file(i, 100<<10))
+			_, writeErr := out.Write(make([]byte, 100<<10))
+			err = errors.Join(err, writeErr)
+		}
+	case "two lists":
+		err = errors.Join(list(), list())
 	case "escape sequences":
-		err = writeRefused(answer, errors.New("\x1b[2J\nall is \xff well"))
+		err = out.refuse(errors.New("\x1b[2J\nall is \xff well"))
+	case "refuse in a file":
+		err = errors.Join(list(), out.file(0, 10), out.send(sendsContent, []byte("12345")), out.refuse(errors.New("the rest is damaged")))
 	case "leave something behind":
 		child := exec.Command("/proc/self/exe", "sleeper", os.Args[3])
 		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err = child.Start(); err == nil {
-			err = writeUnpacked(answer, Result{Record: []byte("left")})
+			err = errors.Join(list(), out.send(sendsRecord, []byte("left")))
 		}
 	}
-	if err != nil {
+	if err = errors.Join(err, out.out.Flush()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
 }
 
-func appendLength(b []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(b, n) }
+// head is the head of a message.
+func head(kind byte, size uint64) []byte { return binary.BigEndian.AppendUint64([]byte{kind}, size) }
+
+func write(f *os.File, b []byte) error { _, err := f.Write(b); return err }
 
 // attacks return nil if they worked.
 var attacks = map[string]func() error{
 	"write elsewhere":    func() error { return os.WriteFile("/tmp/stork-escaped", nil, 0o600) },
-	"write above":        func() error { return os.WriteFile("../escaped", nil, 0o600) },
+	"write here":         func() error { return os.WriteFile("7", nil, 0o600) },
+	"write to the blob":  func() error { _, err := unix.Pwrite(0, []byte("x"), 0); return err },
+	"reopen the blob":    func() error { return reopen("/proc/self/fd/0") },
+	"empty the blob":     func() error { return unix.Ftruncate(0, 0) },
+	"chmod the blob":     func() error { return unix.Fchmod(0, 0o666) },
+	"touch the blob":     func() error { return unix.UtimesNanoAt(0, "", nil, unix.AT_EMPTY_PATH) },
 	"read a file":        func() error { _, err := os.ReadFile("/etc/hostname"); return err },
 	"list a directory":   func() error { _, err := os.ReadDir("/"); return err },
 	"make a symlink":     func() error { return os.Symlink("/etc/passwd", "7") },
@@ -112,7 +153,7 @@ var attacks = map[string]func() error{
 	"make a socket":      func() error { return unix.Mknod("7", unix.S_IFSOCK|0o600, 0) },
 	"make a device":      func() error { return unix.Mknod("7", unix.S_IFBLK|0o600, int(unix.Mkdev(254, 0))) },
 	"link a file":        func() error { return os.Link("/etc/hostname", "7") },
-	"set an attribute":   func() error { return withFile(func() error { return unix.Setxattr("7", "user.x", []byte("y"), 0) }) },
+	"set an attribute":   func() error { return unix.Fsetxattr(0, "user.x", []byte("y"), 0) },
 	"set an ACL":         func() error { return unix.Setxattr(".", "system.posix_acl_default", []byte{2, 0, 0, 0}, 0) },
 	"TCP":                func() error { return dial("tcp", "127.0.0.1:9") },
 	"UDP":                func() error { return dial("udp", "127.0.0.1:9") },
@@ -128,7 +169,7 @@ var attacks = map[string]func() error{
 	"trace its parent":   func() error { return unix.PtraceAttach(os.Getppid()) },
 	"trace process 1":    func() error { return unix.PtraceAttach(1) },
 	"become somebody":    func() error { return unix.Setuid(1) },
-	"change owner":       func() error { return withFile(func() error { return os.Chown("7", 1, 1) }) },
+	"change owner":       func() error { return unix.Fchown(0, 1, 1) },
 	"have supplementary groups": func() error {
 		groups, err := os.Getgroups()
 		if err == nil && len(groups) == 0 {
@@ -136,12 +177,11 @@ var attacks = map[string]func() error{
 		}
 		return err
 	},
-	"have capabilities":  capabilities,
-	"gain privileges":    func() error { return privileges() },
-	"kill everything":    func() error { return unix.Kill(-1, unix.SIGKILL) },
-	"raise a limit":      func() error { return unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1 << 40, Max: 1 << 40}) },
-	"write a large file": func() error { return withFile(func() error { return os.Truncate("7", 1<<30) }) },
-	"dump core":          func() error { return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1, Max: 1}) },
+	"have capabilities": capabilities,
+	"gain privileges":   func() error { return privileges() },
+	"kill everything":   func() error { return unix.Kill(-1, unix.SIGKILL) },
+	"raise a limit":     func() error { return unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1 << 40, Max: 1 << 40}) },
+	"dump core":         func() error { return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1, Max: 1}) },
 	"use io_uring": func() error {
 		var params [120]byte
 		if _, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params[0])), 0); errno != 0 {
@@ -166,11 +206,12 @@ var attacks = map[string]func() error{
 	},
 }
 
-func withFile(act func() error) error {
-	if err := os.WriteFile("7", []byte("x"), 0o600); err != nil {
-		return errors.Join(errors.New("could not even write"), err)
+func reopen(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
 	}
-	return act()
+	return f.Close()
 }
 
 func dial(network, address string) error {

@@ -278,8 +278,9 @@ func TestRandomAccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if n := len(r.Files()); n != 4 {
-		t.Errorf("%d files before the payload, want 4", n)
+	list, ok := r.Declared()
+	if !ok || len(list.Files) != 4 {
+		t.Fatalf("%d files before the payload (%v), want 4", len(list.Files), ok)
 	}
 	seen := 0
 	for {
@@ -290,8 +291,8 @@ func TestRandomAccess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e.Path != r.Files()[e.Index].Path {
-			t.Errorf("entry %+v has the index of %s", e, r.Files()[e.Index].Path)
+		if e.Path != list.Files[e.Index].Path {
+			t.Errorf("entry %+v has the index of %s", e, list.Files[e.Index].Path)
 		}
 		if _, err := r.Read(make([]byte, 3)); err != nil && err != io.EOF {
 			t.Fatal(err)

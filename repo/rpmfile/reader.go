@@ -99,9 +99,27 @@ func (r *Reader) Close() {
 	}
 }
 
-// Files returns the package's sorted file list as the header declares it,
-// before content is read: without digests. The caller must not change it.
-func (r *Reader) Files() []repo.File { return r.files.list }
+// Declared returns the whole file list, with digests, as the header has it
+// before any content is read; Finish returns the same, once everything was
+// seen to hold. It reports false if the header's digests are not SHA-256: the
+// content must be read then. The caller must not change the list.
+func (r *Reader) Declared() (*repo.FileList, bool) {
+	list := &repo.FileList{Files: r.files.list, Format: repo.FileListFormat}
+	if list.Files == nil {
+		list.Files = []repo.File{}
+	}
+	for i := range list.Files {
+		f := &list.Files[i]
+		if f.Type != repo.Regular || f.Has(repo.Ghost) {
+			continue
+		}
+		if r.files.algo != algoSHA256 || r.files.digests[i] == nil {
+			return nil, false
+		}
+		f.Digest = repo.Digest(r.files.digests[i])
+	}
+	return list, true
+}
 
 // Next moves to the next entry of the payload, in the payload's order; it
 // skips what was not read of the current one. It returns io.EOF after the

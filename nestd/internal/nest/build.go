@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stork/nestd/api"
-	"stork/nestd/confine"
 	"stork/nestd/internal/fetch"
 	"stork/nestd/internal/state"
 	"stork/nestd/store"
@@ -95,7 +94,7 @@ func (b *build) run(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	stage, err := b.nest.Store.Stage(confine.User(b.nest.Unpack.UID, b.nest.Unpack.GID))
+	stage, err := b.nest.Store.Stage()
 	if err != nil {
 		return err
 	}
@@ -152,38 +151,35 @@ func (b *build) download(ctx context.Context) (*os.File, error) {
 	return file, err
 }
 
-// fill unpacks, compares, seals, commits and places. done says that the row
-// is committed, and so the stage must stay for whoever places it.
+// fill unpacks into the stage, compares, commits and places. done says that
+// the row is committed, and so the stage must stay for whoever places it.
 func (b *build) fill(ctx context.Context, stage *store.Stage, blob *os.File) (done bool, err error) {
 	if err := b.room(); err != nil {
 		return false, err
 	}
-	b.job.report(api.Unpacking, 0, b.record.Blob.Size)
 	options := b.nest.Unpack
 	options.InstalledSize, options.FileListSize = b.record.InstalledSize, b.record.FileList.Size
-	unpacked, err := unpack.Run(ctx, options, blob, b.blob(), stage.FilesDir(), func(read int64) {
-		b.job.report(api.Unpacking, read, b.record.Blob.Size)
-	})
-	if errors.Is(err, unpack.ErrPackage) {
-		// The unpacker can not be believed about why it failed: look.
-		err = errors.Join(b.room(), err)
-	}
+	b.job.report(api.Unpacking, 0, b.record.InstalledSize)
+	unpacked, err := unpack.Open(ctx, options, blob, b.blob())
 	if err != nil {
 		return false, err
 	}
-	list, err := b.compare(unpacked)
+	defer unpacked.Close()
+	list, err := b.listOf(unpacked.FileList())
 	if err != nil {
 		return false, err
 	}
-	b.job.report(api.Storing, 0, int64(len(list.Files)))
-	result, err := stage.Seal(ctx, list, b.nest.Private, func(done, total int) {
-		b.job.report(api.Storing, int64(done), int64(total))
+	result, err := stage.Fill(ctx, list, b.nest.Private, unpacked, func(done, total int64) {
+		b.job.report(api.Unpacking, done, total)
 	})
 	if err != nil {
 		return false, err
+	}
+	if !bytes.Equal(unpacked.Record(), b.text) {
+		return false, fmt.Errorf("%w: the package's header is not what its record says", errMismatch)
 	}
 	manifest := repo.Object{Digest: b.record.FileList.Digest, Size: b.record.FileList.Size}
-	if err := b.nest.documents.store(manifest.Digest, unpacked.FileList); err != nil {
+	if err := b.nest.documents.store(manifest.Digest, unpacked.FileList()); err != nil {
 		return false, err
 	}
 	layer := state.Layer{
@@ -207,16 +203,13 @@ func (b *build) room() error {
 	return nil
 }
 
-// compare holds what the unpacker says to what the publisher has signed: the
-// record byte for byte, the file list by its digest.
-func (b *build) compare(u *unpack.Result) (*repo.FileList, error) {
-	if !bytes.Equal(u.Record, b.text) {
-		return nil, fmt.Errorf("%w: the package's header is not what its record says", errMismatch)
-	}
-	if repo.DigestOf(u.FileList) != b.record.FileList.Digest || int64(len(u.FileList)) != b.record.FileList.Size {
+// listOf holds what the unpacker says to what the publisher has signed, before
+// anything of it is parsed.
+func (b *build) listOf(text []byte) (*repo.FileList, error) {
+	if repo.DigestOf(text) != b.record.FileList.Digest || int64(len(text)) != b.record.FileList.Size {
 		return nil, fmt.Errorf("%w: the package's files are not those of its record", errMismatch)
 	}
-	list, err := repo.DecodeFileList(u.FileList)
+	list, err := repo.DecodeFileList(text)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}

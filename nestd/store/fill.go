@@ -3,9 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -22,42 +22,47 @@ type Result struct {
 	Objects int   // objects that it did not have
 }
 
-// sealing is one run of Seal.
-type sealing struct {
-	st    *Stage
-	plan  *plan
-	files int // descriptor of the directory of unpacked files
+// Source yields the content of a package's files, one after another, in any
+// order. Nothing about it is believed.
+type Source interface {
+	// Next moves to the next file, and returns the place in the file list of
+	// its first name and its size in bytes; io.EOF after the last one.
+	Next() (index int, size int64, err error)
+	io.Reader // the content of that file
+}
 
-	progress func(done, total int)
+// filling is one run of Fill.
+type filling struct {
+	st     *Stage
+	plan   *plan
+	source Source
+
+	progress func(done, total int64)
 	report   sync.Mutex // serialises progress
-	done     int
+	done     int64
 
 	stored, shared, objects atomic.Int64
 }
 
-// Seal makes objects and the tree of what the unpacker left in FilesDir, and
-// puts both on disk (rule N2). Every process that may have written there is
-// dead. Each file is hashed through root's own descriptor against the list,
-// which the caller has verified (rule N1); nothing else about it is believed.
+// Fill makes objects and the tree of a package, and puts both on disk (rule
+// N2). The caller has verified the list; each content is hashed against it
+// before an object has it (rule N1). Of content that the store has already
+// nothing is written.
 //
 // Files for which private is true become objects that only root can read,
 // without capabilities: guests copy them. Ghosts, fifos and devices are not
-// made. progress is called once for each file, by one goroutine at a time; it
-// may be nil. After an error the caller discards the stage.
-func (st *Stage) Seal(ctx context.Context, list *repo.FileList, private func(*repo.File) bool,
-	progress func(done, total int)) (Result, error) {
-	j := &sealing{st: st, plan: planOf(list, private), progress: progress}
+// made. progress is called with bytes of content, by one goroutine at a time;
+// it may be nil. After an error the caller discards the stage.
+func (st *Stage) Fill(ctx context.Context, list *repo.FileList, private func(*repo.File) bool, source Source,
+	progress func(done, total int64)) (Result, error) {
+	j := &filling{st: st, plan: planOf(list, private), source: source, progress: progress}
 	if err := j.run(ctx); err != nil {
-		return Result{}, fmt.Errorf("cannot seal layer: %w", err)
+		return Result{}, fmt.Errorf("cannot fill layer: %w", err)
 	}
 	return Result{Stored: j.stored.Load(), Shared: j.shared.Load(), Objects: int(j.objects.Load())}, nil
 }
 
-func (j *sealing) run(ctx context.Context) error {
-	if err := j.takeFiles(); err != nil {
-		return err
-	}
-	defer unix.Close(j.files)
+func (j *filling) run(ctx context.Context) error {
 	if err := j.makeDirs(); err != nil {
 		return err
 	}
@@ -67,37 +72,18 @@ func (j *sealing) run(ctx context.Context) error {
 	if err := j.makeSymlinks(); err != nil {
 		return err
 	}
-	if err := j.st.s.disk.RemoveAll(j.st.FilesDir()); err != nil {
-		return err
-	}
 	if err := j.finishDirs(); err != nil {
 		return err
 	}
 	return j.sync(ctx)
 }
 
-// takeFiles opens the directory of unpacked files and takes it away from the
-// user who filled it, so that nobody can exchange a file for another while
-// they are hashed and moved.
-func (j *sealing) takeFiles() error {
-	fd, err := unix.Open(j.st.FilesDir(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: j.st.FilesDir(), Err: err}
-	}
-	if err := unix.Fchown(fd, 0, 0); err != nil {
-		unix.Close(fd)
-		return &os.PathError{Op: "chown", Path: j.st.FilesDir(), Err: err}
-	}
-	j.files = fd
-	return nil
-}
-
 // inTree returns where a path of the list lies in the stage.
-func (j *sealing) inTree(p string) string { return j.st.treeDir() + p }
+func (j *filling) inTree(p string) string { return j.st.treeDir() + p }
 
 // makeDirs makes the directories writable for root; finishDirs gives them
 // their modes and times when nothing is added any more.
-func (j *sealing) makeDirs() error {
+func (j *filling) makeDirs() error {
 	for _, dir := range j.plan.dirs {
 		if err := j.st.s.disk.Mkdir(j.inTree(dir.path), 0o700); err != nil {
 			return err
@@ -106,42 +92,9 @@ func (j *sealing) makeDirs() error {
 	return nil
 }
 
-func (j *sealing) makeFiles(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	var next atomic.Int64
-	for range min(max(2, runtime.GOMAXPROCS(0)), 16) {
-		g.Go(func() error {
-			w := worker{j: j, buffer: make([]byte, 256<<10)}
-			for ctx.Err() == nil {
-				n := int(next.Add(1)) - 1
-				if n >= len(j.plan.units) {
-					return nil
-				}
-				u := &j.plan.units[n]
-				if err := w.make(u); err != nil {
-					return fmt.Errorf("%s: %w", u.paths[0], err)
-				}
-				j.tick()
-			}
-			return ctx.Err()
-		})
-	}
-	return g.Wait()
-}
-
-func (j *sealing) tick() {
-	if j.progress == nil {
-		return
-	}
-	j.report.Lock()
-	defer j.report.Unlock()
-	j.done++
-	j.progress(j.done, len(j.plan.units))
-}
-
 var fixedTimes = []unix.Timespec{{Sec: FixedTime}, {Sec: FixedTime}}
 
-func (j *sealing) makeSymlinks() error {
+func (j *filling) makeSymlinks() error {
 	for _, link := range j.plan.symlinks {
 		p := j.inTree(link.Path)
 		if err := j.st.s.disk.Symlink(link.Link, p); err != nil {
@@ -156,7 +109,7 @@ func (j *sealing) makeSymlinks() error {
 
 // finishDirs sets modes and times, of the deepest directories first, since a
 // change in a directory changes its time.
-func (j *sealing) finishDirs() error {
+func (j *filling) finishDirs() error {
 	for i := len(j.plan.dirs) - 1; i >= 0; i-- {
 		dir := &j.plan.dirs[i]
 		if err := setDir(j.inTree(dir.path), dir.mode); err != nil {
@@ -183,7 +136,7 @@ const defaultFewSyncs = 128
 // sync puts the layer on disk: content, tree, and the objects' names. Objects
 // that were there before are synced too, for the layer whose Seal made them
 // may not have come that far.
-func (j *sealing) sync(ctx context.Context) error {
+func (j *filling) sync(ctx context.Context) error {
 	disk := j.st.s.disk
 	if len(j.plan.units)+len(j.plan.dirs) > j.st.s.fewSyncs {
 		return disk.SyncFS(j.st.s.dir)
@@ -215,7 +168,7 @@ func syncEach(ctx context.Context, paths []string, sync func(string) error) erro
 }
 
 // syncDirs returns the directories in which Seal changed something.
-func (j *sealing) syncDirs() []string {
+func (j *filling) syncDirs() []string {
 	dirs := []string{j.st.dir, j.st.treeDir(), filepath.Join(j.st.s.dir, objectsName)}
 	for _, dir := range j.plan.dirs {
 		dirs = append(dirs, j.inTree(dir.path))

@@ -9,11 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,17 +37,56 @@ func options(t testing.TB, args ...string) Options {
 	return Options{Exe: "/proc/self/exe", Args: args, UID: childID, GID: childID, InstalledSize: 1 << 20, FileListSize: repo.MaxFileList}
 }
 
-// filesDir makes a directory that belongs to the child's user, below one that
-// it can not reach.
-func filesDir(t testing.TB) string {
+// spooled writes a blob to a file that belongs to the child's user.
+func spooled(t testing.TB, blob []byte) *os.File {
 	t.Helper()
-	above := filepath.Join(t.TempDir(), "closed")
-	dir := filepath.Join(above, "files")
-	uid, gid := confine.User(childID, childID)
-	if err := errors.Join(os.Mkdir(above, 0o700), os.Mkdir(dir, 0o700), os.Chown(dir, uid, gid)); err != nil {
+	f, err := os.Create(filepath.Join(t.TempDir(), "blob"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return dir
+	t.Cleanup(func() { f.Close() })
+	_, err = f.Write(blob)
+	if err := errors.Join(err, f.Chown(confine.User(childID, childID))); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// unpacked is everything that a child said.
+type unpacked struct {
+	list, record []byte
+	files        map[int][]byte
+}
+
+// unpackAll opens a blob and reads it to its end, or to the first error.
+func unpackAll(t testing.TB, ctx context.Context, o Options, blob []byte, want repo.Object) (*unpacked, error) {
+	t.Helper()
+	p, err := Open(ctx, o, spooled(t, blob), want)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	u := &unpacked{list: p.FileList(), files: map[int][]byte{}}
+	for {
+		index, size, err := p.Next()
+		if err == io.EOF {
+			u.record = p.Record()
+			return u, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if u.files[index], err = io.ReadAll(p); err != nil {
+			return nil, err
+		}
+		if int64(len(u.files[index])) != size {
+			t.Errorf("file %d has %d bytes, %d were announced", index, len(u.files[index]), size)
+		}
+	}
 }
 
 func read(t testing.TB, path string) []byte {
@@ -94,15 +131,34 @@ func TestMadePackages(t *testing.T) {
 	}
 }
 
+// TestOldPackage unpacks a package whose header has digests of another kind.
+func TestOldPackage(t *testing.T) {
+	t.Parallel()
+	for _, path := range fixtures.RealRPMs(t) {
+		blob := read(t, path)
+		reader, err := rpmfile.NewReader(bytes.NewReader(blob))
+		if err != nil {
+			continue
+		}
+		_, declared := reader.Declared()
+		reader.Close()
+		if !declared {
+			t.Log(filepath.Base(path))
+			checkPackage(t, blob)
+			return
+		}
+	}
+	t.Error("there is none among the real packages")
+}
+
 // checkPackage unpacks a package in the sandbox and compares what comes back
 // with what its reader says without one.
 func checkPackage(t *testing.T, blob []byte) {
 	t.Helper()
-	o, dir := options(t, "unpacker"), filesDir(t)
+	o := options(t, "unpacker")
 	record, list := build(t, blob)
 	o.InstalledSize, o.FileListSize = record.InstalledSize, record.FileList.Size
-	var last int64
-	got, err := Run(t.Context(), o, iotest.HalfReader(bytes.NewReader(blob)), repo.ObjectOf(blob), dir, func(n int64) { last = n })
+	got, err := unpackAll(t, t.Context(), o, blob, repo.ObjectOf(blob))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,48 +166,52 @@ func checkPackage(t *testing.T, blob []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(got.Record, want) {
-		t.Errorf("record\n%s\nwant\n%s", got.Record, want)
+	if !bytes.Equal(got.record, want) {
+		t.Errorf("record\n%s\nwant\n%s", got.record, want)
 	}
-	if repo.DigestOf(got.FileList) != record.FileList.Digest {
-		t.Errorf("file list\n%s\nis not the record's", got.FileList)
-	}
-	if last != int64(len(blob)) {
-		t.Errorf("progress ended at %d of %d", last, len(blob))
-	}
-	checkFiles(t, dir, list)
-}
-
-// checkFiles compares the directory with the list: every content is there
-// under its number, and nothing else.
-func checkFiles(t *testing.T, dir string, list *repo.FileList) {
-	t.Helper()
-	left := map[string]bool{}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, entry := range entries {
-		left[entry.Name()] = true
+	if repo.DigestOf(got.list) != record.FileList.Digest {
+		t.Errorf("file list\n%s\nis not the record's", got.list)
 	}
 	for i, f := range list.Files {
 		if f.Type != repo.Regular || f.LinkTo != "" || f.Has(repo.Ghost) {
 			continue
 		}
-		name := strconv.Itoa(i)
-		delete(left, name)
-		content := read(t, filepath.Join(dir, name))
-		if repo.DigestOf(content) != f.Digest {
+		content, ok := got.files[i]
+		if !ok || repo.DigestOf(content) != f.Digest {
 			t.Errorf("%s: content of %d bytes is not the list's", f.Path, len(content))
 		}
-		uid, gid := confine.User(childID, childID)
-		var stat unix.Stat_t
-		if err := unix.Lstat(filepath.Join(dir, name), &stat); err != nil || stat.Mode != unix.S_IFREG|0o600 || int(stat.Uid) != uid || int(stat.Gid) != gid {
-			t.Errorf("%s: mode %o, owner %d:%d (%v)", f.Path, stat.Mode, stat.Uid, stat.Gid, err)
+		delete(got.files, i)
+	}
+	if len(got.files) != 0 {
+		t.Errorf("%d files that the list does not have", len(got.files))
+	}
+}
+
+// TestSkipping says that what is not read of a file does not get in the way
+// of the next.
+func TestSkipping(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("large ", 1<<17)
+	blob := fixtures.MustRPM(t, fixtures.Spec{Name: "app", Files: []fixtures.File{
+		fixtures.Text("/opt/1", large), fixtures.Text("/opt/2", "small"), fixtures.Text("/opt/3", large), fixtures.Text("/opt/4", "last")}})
+	o := options(t, "unpacker")
+	o.InstalledSize = 1 << 22
+	p, err := Open(t.Context(), o, spooled(t, blob), repo.ObjectOf(blob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	some := make([]byte, 5)
+	for i, want := range []string{"large", "small", "large", "last"} {
+		if _, _, err := p.Next(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.ReadFull(p, some[:len(want)]); err != nil || string(some[:n]) != want {
+			t.Errorf("file %d: %q, %v", i, some[:n], err)
 		}
 	}
-	if len(left) != 0 {
-		t.Errorf("files that the list does not have: %v", left)
+	if _, _, err := p.Next(); err != io.EOF {
+		t.Errorf("%v at the end", err)
 	}
 }
 
@@ -172,45 +232,38 @@ func TestHostileBlobs(t *testing.T) {
 		b[i] ^= 1
 		return b
 	}
-	diskError := errors.New("disk error")
 	tests := []struct {
 		name string
-		blob io.Reader
+		blob []byte
 		want repo.Object
 		size int64 // InstalledSize
 		list int64 // FileListSize
 		err  error
 		text string
 	}{
-		{"truncated", bytes.NewReader(blob[:len(blob)-1]), object, record.InstalledSize, 1 << 20, ErrBlob, "bytes instead of"},
-		{"empty", bytes.NewReader(nil), object, record.InstalledSize, 1 << 20, ErrBlob, "0 bytes instead of"},
-		{"too long", io.MultiReader(bytes.NewReader(blob), strings.NewReader("x")), object, record.InstalledSize, 1 << 20, ErrBlob, "over"},
-		{"endless", iotest.TimeoutReader(zeros{}), object, record.InstalledSize, 1 << 20, nil, ""},
-		{"wrong header", bytes.NewReader(flip(200)), object, record.InstalledSize, 1 << 20, ErrBlob, "digest is"},
-		{"wrong payload", bytes.NewReader(flip(len(blob) - 5)), object, record.InstalledSize, 1 << 20, ErrBlob, "digest is"},
-		{"right digest of a wrong header", bytes.NewReader(flip(200)), repo.ObjectOf(flip(200)), record.InstalledSize, 1 << 20, ErrPackage, ""},
-		{"right digest of a wrong payload", bytes.NewReader(flip(len(blob) - 5)), repo.ObjectOf(flip(len(blob) - 5)), record.InstalledSize, 1 << 20, ErrPackage, ""},
-		{"no package", strings.NewReader("hello"), repo.ObjectOf([]byte("hello")), 0, 1 << 20, ErrPackage, ""},
-		{"more than the record says", bytes.NewReader(blob), object, record.InstalledSize - 1, 1 << 20, ErrPackage, "more bytes than the record says"},
-		{"longer list than the record says", bytes.NewReader(blob), object, record.InstalledSize, record.FileList.Size - 1, ErrPackage, "at most"},
-		{"read error", iotest.ErrReader(diskError), object, record.InstalledSize, 1 << 20, diskError, ""},
+		{"truncated", blob[:len(blob)-1], object, record.InstalledSize, 1 << 20, ErrBlob, "bytes instead of"},
+		{"empty", nil, object, record.InstalledSize, 1 << 20, ErrBlob, "0 bytes instead of"},
+		{"too long", append(bytes.Clone(blob), 'x'), object, record.InstalledSize, 1 << 20, ErrBlob, "over"},
+		{"wrong header", flip(200), object, record.InstalledSize, 1 << 20, ErrBlob, "digest is"},
+		{"wrong payload", flip(len(blob) - 5), object, record.InstalledSize, 1 << 20, ErrBlob, "digest is"},
+		{"right digest of a wrong header", flip(200), repo.ObjectOf(flip(200)), record.InstalledSize, 1 << 20, ErrPackage, ""},
+		{"right digest of a wrong payload", flip(len(blob) - 5), repo.ObjectOf(flip(len(blob) - 5)), record.InstalledSize, 1 << 20, ErrPackage, ""},
+		{"no package", []byte("hello"), repo.ObjectOf([]byte("hello")), 0, 1 << 20, ErrPackage, ""},
+		{"more than the record says", blob, object, record.InstalledSize - 1, 1 << 20, ErrPackage, "more bytes than the record says"},
+		{"longer list than the record says", blob, object, record.InstalledSize, record.FileList.Size - 1, ErrPackage, "at most"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			o := options(t, "unpacker")
 			o.InstalledSize, o.FileListSize = tt.size, tt.list
-			got, err := Run(t.Context(), o, tt.blob, tt.want, filesDir(t), nil)
-			if got != nil || err == nil || tt.err != nil && !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.text) {
+			got, err := unpackAll(t, t.Context(), o, tt.blob, tt.want)
+			if got != nil || err == nil || !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("result %v, error %v; want %v with %q", got, err, tt.err, tt.text)
 			}
 		})
 	}
 }
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestMisbehaviour(t *testing.T) {
 	t.Parallel()
@@ -218,18 +271,30 @@ func TestMisbehaviour(t *testing.T) {
 		{"say nothing", "gave no answer"},
 		{"crash", "ended early: exit status 2: panic: crash?[31m"},
 		{"exit early", "ended early: exit status 3"},
-		{"garbage", "unknown answer 72"},
-		{"endless record", "at most"},
+		{"close and hang", "ended early: signal: killed"},
+		{"garbage", "out of order: message 72"},
 		{"endless list", "at most"},
-		{"too much", "text after the answer"},
+		{"endless record", "at most"},
+		{"endless reason", "at most"},
 		{"cut short", "the answer is cut short"},
+		{"cut in a file", "the answer is cut short"},
+		{"content without a file", "out of order: message 3"},
+		{"more content than it said", "out of order"},
+		{"empty content", "out of order"},
+		{"a file in a file", "out of order: message 2"},
+		{"a short file message", "cut short"},
+		{"a huge file", "more bytes than the record says"},
+		{"a negative file", "more bytes than the record says"},
+		{"many files", "more bytes than the record says"},
+		{"two lists", "out of order: message 1"},
 		{"escape sequences", "?[2J?all is ? well"},
+		{"refuse in a file", "the rest is damaged"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.how, func(t *testing.T) {
 			t.Parallel()
-			blob := bytes.Repeat([]byte("x"), 1<<20) // more than a pipe holds
-			_, err := Run(t.Context(), options(t, "bad", tt.how), bytes.NewReader(blob), repo.ObjectOf(blob), filesDir(t), nil)
+			blob := []byte("not looked at")
+			_, err := unpackAll(t, t.Context(), options(t, "bad", tt.how), blob, repo.ObjectOf(blob))
 			if !errors.Is(err, ErrPackage) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("error %v, want %v with %q", err, ErrPackage, tt.text)
 			}
@@ -237,12 +302,12 @@ func TestMisbehaviour(t *testing.T) {
 	}
 }
 
-// TestDamagedBlobOfACrash says that the blob's digest is looked at even if
-// the child did not live to see the end.
+// TestDamagedBlobOfACrash says that the blob's digest is looked at when the
+// child crashes.
 func TestDamagedBlobOfACrash(t *testing.T) {
 	t.Parallel()
 	blob := bytes.Repeat([]byte("x"), 1<<20)
-	_, err := Run(t.Context(), options(t, "bad", "crash"), bytes.NewReader(blob[1:]), repo.ObjectOf(blob), filesDir(t), nil)
+	_, err := unpackAll(t, t.Context(), options(t, "bad", "crash"), blob[1:], repo.ObjectOf(blob))
 	if !errors.Is(err, ErrBlob) {
 		t.Errorf("error %v, want %v", err, ErrBlob)
 	}
@@ -253,8 +318,7 @@ func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	started := time.Now()
-	blob := bytes.Repeat([]byte("x"), 1<<20)
-	_, err := Run(ctx, options(t, "bad", "hang"), bytes.NewReader(blob), repo.ObjectOf(blob), filesDir(t), nil)
+	_, err := unpackAll(t, ctx, options(t, "bad", "hang"), nil, repo.ObjectOf(nil))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want %v", err, context.DeadlineExceeded)
 	}
@@ -268,8 +332,8 @@ func TestCancel(t *testing.T) {
 func TestNothingStays(t *testing.T) {
 	t.Parallel()
 	marker := rand.Text() // this test may run twice at once: see TestOneUser
-	got, err := Run(t.Context(), options(t, "bad", "leave something behind", marker), bytes.NewReader(nil), repo.ObjectOf(nil), filesDir(t), nil)
-	if err != nil || string(got.Record) != "left" {
+	got, err := unpackAll(t, t.Context(), options(t, "bad", "leave something behind", marker), nil, repo.ObjectOf(nil))
+	if err != nil || string(got.record) != "left" {
 		t.Fatalf("result %v, error %v", got, err)
 	}
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -292,11 +356,12 @@ func TestSandbox(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := options(t, "attacker", name)
-			_, err := Run(t.Context(), o, bytes.NewReader(nil), repo.ObjectOf(nil), filesDir(t), nil)
+			p, err := Open(t.Context(), o, spooled(t, nil), repo.ObjectOf(nil))
 			if err == nil {
+				p.Close()
 				t.Fatal("the attack worked")
 			}
-			if !errors.Is(err, ErrPackage) || !strings.Contains(err.Error(), "held: ") || strings.Contains(err.Error(), "could not even write") {
+			if !errors.Is(err, ErrPackage) || !strings.Contains(err.Error(), "held: ") {
 				t.Errorf("the attack was not tried: %v", err)
 			}
 		})
@@ -331,9 +396,9 @@ func TestOneUser(t *testing.T) {
 // costs.
 func BenchmarkChild(b *testing.B) {
 	blob := fixtures.MustRPM(b, fixtures.Spec{Name: "nothing"})
-	o, dir := options(b, "unpacker"), filesDir(b)
+	o := options(b, "unpacker")
 	for b.Loop() {
-		if _, err := Run(b.Context(), o, bytes.NewReader(blob), repo.ObjectOf(blob), dir, nil); err != nil {
+		if _, err := unpackAll(b, b.Context(), o, blob, repo.ObjectOf(blob)); err != nil {
 			b.Fatal(err)
 		}
 	}
