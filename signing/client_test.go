@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,6 +91,53 @@ func TestFilesFillAMirror(t *testing.T) {
 	}
 	wantLookup(t, w.client(), mirror, w.publisher, "alice/index/root", "index 1")
 	wantLookup(t, w.client(), mirror, w.owner, "alice/policy/default", "policy 1")
+}
+
+// TestFilesOf proves that the files of one role verify it for a client which
+// knows nothing but the pins, and that none is too many.
+func TestFilesOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	check(t, w.repository.RenewOffline(w.offline))
+	check(t, w.publisher.Revise(durable.Disk{}, w.now(), author.Revision{ReplaceDaily: true, KeepDaily: true}))
+	w.add(w.publisher)
+	s, err := w.client().Refresh(context.Background(), w.source())
+	check(t, err)
+	tree, mirror := copyTree(t, w.tree), files{}
+	paths := s.FilesOf(w.publisher.Role())
+	for _, path := range paths {
+		mirror[path] = tree[path]
+	}
+	wantLookup(t, w.client(), mirror, w.publisher, "alice/index/root", "index 1")
+	for _, path := range paths {
+		if path == repo.MetadataPath("root", 2) {
+			continue // it has the keys of the first
+		}
+		less := mirror.clone()
+		delete(less, path)
+		if _, err := lookup(w.client(), less, w.publisher.Pin(), "alice/index/root"); err == nil {
+			t.Errorf("without %s it verifies too", path)
+		}
+	}
+	if _, ok := tree[s.NextRoot()]; ok || s.FilesOf()[0] != repo.MetadataPath("root", 1) {
+		t.Errorf("next root %s, first file %s", s.NextRoot(), s.FilesOf()[0])
+	}
+	if got, want := len(s.FilesOf("p-nobody")), len(s.FilesOf()); got != want {
+		t.Errorf("%d files of a role that is not delegated, %d of none", got, want)
+	}
+}
+
+// TestTargetNames: what may be the last part of a target's name.
+func TestTargetNames(t *testing.T) {
+	t.Parallel()
+	for name, good := range map[string]bool{
+		"root": true, "a": true, "0-9": true, strings.Repeat("a", 64): true,
+		"": false, "-a": false, "a-": false, "A": false, "a_b": false, "ä": false, "a/b": false, strings.Repeat("a", 65): false,
+	} {
+		if err := signing.CheckTarget("p-alice", "alice/index/"+name); (err == nil) != good {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
 }
 
 func TestUnreachable(t *testing.T) {

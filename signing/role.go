@@ -3,7 +3,6 @@ package signing
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -41,13 +40,18 @@ func Paths(role repo.Role) []string {
 	return []string{p + "/index/*"}
 }
 
-var targetSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
+// isTargetName reports whether s may be the last part of a target's name:
+// lower-case letters, digits and inner hyphens, at most 64.
+func isTargetName(s string) bool {
+	outside := func(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' }
+	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, outside) && s[0] != '-' && s[len(s)-1] != '-'
+}
 
 // CheckTarget refuses names that role may not sign. A name is always
 // <publisher>/<kind>/<name>.
 func CheckTarget(role repo.Role, target string) error {
 	parts := strings.Split(target, "/")
-	if len(parts) != 3 || parts[0] != string(role.Publisher()) || !targetSyntax.MatchString(parts[2]) {
+	if len(parts) != 3 || parts[0] != string(role.Publisher()) || !isTargetName(parts[2]) {
 		return untrusted("%s may not sign %q", role, target)
 	}
 	kind := Kind(parts[1])

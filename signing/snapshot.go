@@ -57,6 +57,43 @@ func (s *Snapshot) Files() []string {
 	return append(files, repo.TimestampPath)
 }
 
+// FilesOf returns the paths of the static tree from which one who starts from
+// a pin verifies those roles, whether they were looked up here or not: all
+// roots, the repository's roles, and of each role its key documents and, if it
+// has published, its newest version. A role that is not delegated adds
+// nothing.
+func (s *Snapshot) FilesOf(roles ...repo.Role) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var files []string
+	for v := int64(1); v <= s.trusted.Root.Signed.Version; v++ {
+		files = append(files, repo.MetadataPath(metadata.ROOT, v))
+	}
+	named := s.trusted.Snapshot.Signed.Meta
+	files = append(files, repo.TimestampPath,
+		repo.MetadataPath(metadata.SNAPSHOT, s.trusted.Timestamp.Signed.Meta["snapshot.json"].Version),
+		repo.MetadataPath(metadata.TARGETS, named["targets.json"].Version))
+	for _, role := range roles {
+		d, err := readDelegation(s.trusted.Targets[metadata.TARGETS].Signed.Delegations, role)
+		if err != nil {
+			continue
+		}
+		for v := int64(1); v <= d.Version; v++ {
+			files = append(files, repo.KeyDocumentPath(role, v))
+		}
+		if meta := named[string(role)+".json"]; meta != nil {
+			files = append(files, repo.MetadataPath(string(role), meta.Version))
+		}
+	}
+	return files
+}
+
+// NextRoot returns the path of the root that would follow this snapshot's,
+// which was not there.
+func (s *Snapshot) NextRoot() string {
+	return repo.MetadataPath(metadata.ROOT, s.trusted.Root.Signed.Version+1)
+}
+
 // Roles returns the roles that are delegated and have published, sorted.
 func (s *Snapshot) Roles() []repo.Role {
 	s.mu.Lock()
