@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +125,111 @@ func TestFetchIsBounded(t *testing.T) {
 			t.Errorf("document %v was taken", bad)
 		}
 	}
+}
+
+// TestTrustComesAhead: one request brings many files; each is handed out once,
+// and within its bounds.
+func TestTrustComesAhead(t *testing.T) {
+	t.Parallel()
+	var requests atomic.Int64
+	n := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		if !strings.HasPrefix(r.URL.Path, api.TrustRoute) {
+			_, _ = io.WriteString(w, "later")
+			return
+		}
+		_ = json.NewEncoder(w).Encode(api.Trust{Files: []api.TrustFile{
+			{Path: "metadata/2.root.json", Absent: true}, {Path: "metadata/timestamp.json", Content: []byte("ahead")},
+		}})
+	})
+	r, ctx := n.Repository(repo.DigestOf(nil)), context.Background()
+	for i, tt := range []struct {
+		path, want string
+		max        int64
+		requests   int64 // so far
+	}{
+		{"metadata/timestamp.json", "later", 5, 1}, // nothing comes ahead before a root is asked for
+		{"metadata/2.root.json", "", 5, 2},
+		{"metadata/timestamp.json", "ahead", 5, 2},
+		{"metadata/timestamp.json", "later", 5, 3},
+		{"metadata/2.root.json", "later", 5, 4},
+	} {
+		b, err := r.Fetch(ctx, tt.path, tt.max)
+		if string(b) != tt.want || errors.Is(err, fs.ErrNotExist) != (tt.want == "") || requests.Load() != tt.requests {
+			t.Errorf("%d: %s: %q, %v after %d requests; want %q after %d", i, tt.path, b, err, requests.Load(), tt.want, tt.requests)
+		}
+	}
+	other := n.Repository(repo.DigestOf(nil))
+	if _, err := other.Fetch(ctx, "metadata/2.root.json", 5); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if b, err := other.Fetch(ctx, "metadata/timestamp.json", 4); err == nil {
+		t.Errorf("over its bound: %q", b)
+	}
+}
+
+// TestWithoutTrust: a nest that has no such answer is asked for each file.
+func TestWithoutTrust(t *testing.T) {
+	t.Parallel()
+	n := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, api.TrustRoute) {
+			w.WriteHeader(http.StatusNotFound)
+			_ = json.NewEncoder(w).Encode(api.Error{Code: api.NotFound, Message: "no such route"})
+			return
+		}
+		_, _ = io.WriteString(w, "text")
+	})
+	if b, err := n.Repository(repo.DigestOf(nil)).Fetch(context.Background(), "metadata/1.root.json", 4); err != nil || string(b) != "text" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// TestConnections: answers that were read to the end leave their connection
+// for the next; one that the nest has closed meanwhile is not noticed.
+func TestConnections(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	socket := filepath.Join(dir, api.SocketName)
+	var opened atomic.Int64
+	start := func() *http.Server {
+		listener, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }),
+			ConnState: func(_ net.Conn, state http.ConnState) {
+				if state == http.StateNew {
+					opened.Add(1)
+				}
+			},
+		}
+		go func() { _ = server.Serve(listener) }() // ends with Close, and says so
+		return server
+	}
+	n := Dial(dir)
+	defer n.Close()
+	ask := func(want int64) {
+		t.Helper()
+		if err := n.References(context.Background(), nil); err != nil || opened.Load() != want {
+			t.Errorf("%v, %d connections, want %d", err, opened.Load(), want)
+		}
+	}
+	server := start()
+	ask(1)
+	ask(1)
+	answer, err := n.caller.open(context.Background(), http.MethodGet, api.StatusRoute, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(answer.Body.Close(), answer.Body.Close()); err != nil { // not read
+		t.Error(err)
+	}
+	ask(2)
+	server.Close()
+	server = start()
+	defer server.Close()
+	ask(3)
 }
 
 func TestPrepareCountsEachPackageOnce(t *testing.T) {

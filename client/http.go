@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"syscall"
-	"time"
 
 	"stork/nestd/api"
 	"stork/repo"
@@ -29,38 +27,28 @@ const (
 // caller makes HTTP requests over one unix socket. It is safe for concurrent
 // use.
 type caller struct {
-	http   *http.Client
-	socket string
+	conns *conns
 }
 
-func newCaller(socket string) *caller {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
-	}
-	return &caller{socket: socket, http: &http.Client{Transport: &http.Transport{
-		DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second,
-	}}}
-}
+func newCaller(socket string) *caller { return &caller{&conns{socket: socket}} }
 
 // open sends a request and returns the answer if its status is 200, else the
 // error that it carries.
 func (c *caller) open(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	var reader io.Reader
+	var encoded []byte
 	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if encoded, err = json.Marshal(body); err != nil {
 			return nil, fmt.Errorf("cannot encode request: %w", err)
 		}
-		reader = bytes.NewReader(b)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://nest"+path, reader)
-	if err != nil {
-		return nil, fmt.Errorf("cannot make request: %w", err)
-	}
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	answer, err := c.http.Do(request)
+	answer, err := c.conns.roundTrip(ctx, func() (*http.Request, error) {
+		request, err := http.NewRequestWithContext(ctx, method, "http://nest"+path, bytes.NewReader(encoded))
+		if err == nil && body != nil {
+			request.Header.Set("Content-Type", "application/json")
+		}
+		return request, err
+	})
 	if err != nil {
 		return nil, c.transportError(ctx, err)
 	}
@@ -83,7 +71,7 @@ func (c *caller) transportError(ctx context.Context, err error) error {
 			cause = errno
 		}
 	}
-	return fmt.Errorf("cannot ask the nest at %s: %w: %v", c.socket, ErrDown, cause)
+	return fmt.Errorf("cannot ask the nest at %s: %w: %v", c.conns.socket, ErrDown, cause)
 }
 
 // errorOf reads the error that an answer carries. Whoever answered without

@@ -32,7 +32,7 @@ func (n *Nest) Dir() string { return n.dir }
 func (n *Nest) View() string { return filepath.Join(n.dir, api.ViewName) }
 
 // Close drops idle connections.
-func (n *Nest) Close() { n.caller.http.CloseIdleConnections() }
+func (n *Nest) Close() { n.caller.conns.close() }
 
 // Status asks who this guest is to the nest, and how fresh its repositories
 // are.

@@ -17,7 +17,7 @@ type Operator struct {
 func DialOperator(socket string) *Operator { return &Operator{caller: newCaller(socket)} }
 
 // Close drops idle connections.
-func (o *Operator) Close() { o.caller.http.CloseIdleConnections() }
+func (o *Operator) Close() { o.caller.conns.close() }
 
 // Status asks for the state of the nest.
 func (o *Operator) Status(ctx context.Context) (*api.OperatorStatus, error) {

@@ -50,6 +50,10 @@ func (n *Nest) Prepare(ctx context.Context, request api.PrepareRequest, onEvent 
 			prepared = append(prepared, *event.Prepared)
 		}
 	}
+	if len(wanted) == 0 {
+		lines.Scan() // to the end, so that the connection serves on
+		return prepared, nil
+	}
 	return prepared, n.streamEnd(ctx, lines.Err(), len(wanted))
 }
 

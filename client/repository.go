@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"sync"
 
 	"stork/nestd/api"
 	"stork/repo"
@@ -14,9 +15,17 @@ import (
 
 // Repository reads one repository's static tree through the nest. It is a
 // signing.Source and an index.Source, and safe for concurrent use.
+//
+// The first root that is asked for brings with it, in the same round trip,
+// what verifying usually asks for next. Each of these files is handed out
+// once: whoever asks again wants to know how it is now.
 type Repository struct {
 	caller *caller
 	root   repo.Digest
+
+	mu    sync.Mutex                // guards what follows
+	asked bool                      // whether ahead was brought
+	ahead map[string]*api.TrustFile // by path
 }
 
 // Repository returns the repository with that first root.
@@ -30,6 +39,53 @@ func (r *Repository) Fetch(ctx context.Context, path string, max int64) ([]byte,
 	if strings.Contains(path, "..") {
 		return nil, fmt.Errorf("cannot fetch %q: not a path in a repository", path)
 	}
+	file, err := r.take(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot fetch %s: %w", path, err)
+	}
+	switch {
+	case file == nil:
+		return r.get(ctx, path, max)
+	case file.Absent:
+		return nil, fmt.Errorf("cannot fetch %s: %w", path, fs.ErrNotExist)
+	case int64(len(file.Content)) > max:
+		return nil, fmt.Errorf("cannot fetch %s: %w of %d bytes", path, errTooLarge, max)
+	}
+	return file.Content, nil
+}
+
+// take returns a file that came ahead, nil if it did not.
+func (r *Repository) take(ctx context.Context, path string) (*api.TrustFile, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.asked && strings.HasSuffix(path, ".root.json") {
+		if err := r.bring(ctx); err != nil {
+			return nil, err
+		}
+	}
+	file := r.ahead[path]
+	delete(r.ahead, path)
+	return file, nil
+}
+
+// bring asks for the files that come ahead. That the nest has no answer to
+// that is no error: everything can be asked for by its path.
+func (r *Repository) bring(ctx context.Context) error {
+	var trust api.Trust
+	var wire *api.Error
+	err := r.caller.call(ctx, http.MethodGet, api.TrustRoute+r.root.Hex(), nil, &trust)
+	if err != nil && !errors.As(err, &wire) {
+		return err
+	}
+	r.asked, r.ahead = true, map[string]*api.TrustFile{}
+	for i := range trust.Files {
+		r.ahead[trust.Files[i].Path] = &trust.Files[i]
+	}
+	return nil
+}
+
+// get asks for one file.
+func (r *Repository) get(ctx context.Context, path string, max int64) ([]byte, error) {
 	answer, err := r.caller.open(ctx, http.MethodGet, api.RepositoriesRoute+r.root.Hex()+"/"+path, nil)
 	var wire *api.Error
 	if errors.As(err, &wire) && wire.Code == api.NotFound {

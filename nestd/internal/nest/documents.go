@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -113,13 +112,23 @@ func absent(what string) error {
 	return fmt.Errorf("cannot read %.200q: %w: %w", what, errUnknown, fs.ErrNotExist)
 }
 
-func (n *Nest) readDocument(ctx context.Context, r *repository, digest repo.Digest) ([]byte, error) {
+// heldDocument returns a document that is on disk or in the database, else
+// fs.ErrNotExist.
+func (n *Nest) heldDocument(ctx context.Context, digest repo.Digest) ([]byte, error) {
 	b, err := n.documents.held(digest)
-	if err == nil || !errors.Is(err, os.ErrNotExist) {
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return b, err
 	}
 	b, err = n.State.IndexDocument(ctx, digest)
-	if err == nil || !errors.Is(err, state.ErrNotFound) {
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, fs.ErrNotExist
+	}
+	return b, err
+}
+
+func (n *Nest) readDocument(ctx context.Context, r *repository, digest repo.Digest) ([]byte, error) {
+	b, err := n.heldDocument(ctx, digest)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return b, err
 	}
 	size, err := n.State.SizeOf(ctx, digest)

@@ -23,6 +23,7 @@ type repository struct {
 	pin    api.RepositoryPin
 	trust  *signing.Client
 	mirror *mirror
+	trusts trusts
 
 	mu    sync.Mutex // one refresh at a time
 	clean bool       // the last full refresh went through, all of it
@@ -104,6 +105,7 @@ func (r *repository) status(ctx context.Context) (*api.RepositoryStatus, error) 
 // refresh brings the mirror up to date and notes it in status.
 func (r *repository) refresh(ctx context.Context, status *api.RepositoryStatus) error {
 	source := &recorder{fetcher: r.nest.Fetcher, baseURL: r.pin.URL, mirror: r.mirror, seen: map[string]fetched{}}
+	defer source.close()
 	if r.clean && r.unchanged(ctx, source) {
 		status.Checked, status.Error = r.nest.Now().Unix(), ""
 		return nil
@@ -130,6 +132,7 @@ func (r *repository) refresh(ctx context.Context, status *api.RepositoryStatus) 
 	if err := r.mirror.show(ctx, files); err != nil {
 		return err
 	}
+	r.trusts.show(snapshot)
 	if err := r.nest.State.ShowIndexes(ctx, r.pin.Root, indexes, keep); err != nil {
 		return err
 	}

@@ -16,20 +16,32 @@ type fetched struct {
 
 // recorder is the signing.Source of one refresh. Immutable files that were
 // verified before come from the mirror, all others from the repository; it
-// keeps everything for the mirror.
+// keeps everything for the mirror. When the refresh is over it is closed:
+// whoever looks something up in the snapshot later finds what was verified, and
+// waits for no repository.
 type recorder struct {
 	fetcher *fetch.Fetcher
 	baseURL string
 	mirror  *mirror
 
 	mu   sync.Mutex
-	seen map[string]fetched
+	seen map[string]fetched // nil: closed
+}
+
+// close forgets what was seen.
+func (r *recorder) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = nil
 }
 
 // Fetch implements signing.Source.
 func (r *recorder) Fetch(ctx context.Context, path string, max int64) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.seen == nil {
+		return nil, absent(path)
+	}
 	if f, ok := r.seen[path]; ok && int64(len(f.content)) <= max {
 		return f.content, nil
 	}

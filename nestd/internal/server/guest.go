@@ -17,11 +17,20 @@ func guestStatus(c *call) (any, error) {
 	return c.server.options.Nest.GuestStatus(c.in.Context(), c.guest)
 }
 
-// readFile serves a repository's static tree as the nest holds it.
-func readFile(c *call) (any, error) {
+// repository returns the first root's digest that the path names.
+func (c *call) repository() (repo.Digest, error) {
 	root, err := repo.ParseHex(c.in.PathValue("repository"))
 	if err != nil {
-		return nil, &api.Error{Code: api.BadRequest, Message: err.Error()}
+		return root, &api.Error{Code: api.BadRequest, Message: err.Error()}
+	}
+	return root, nil
+}
+
+// readFile serves a repository's static tree as the nest holds it.
+func readFile(c *call) (any, error) {
+	root, err := c.repository()
+	if err != nil {
+		return nil, err
 	}
 	path := c.in.PathValue("path")
 	b, err := c.server.options.Nest.Read(c.in.Context(), root, path)
@@ -37,6 +46,14 @@ func readFile(c *call) (any, error) {
 	c.deadline(writeTimeout)
 	_, _ = c.out.Write(b) // if the guest is gone there is nobody to tell
 	return sent{}, nil
+}
+
+func trust(c *call) (any, error) {
+	root, err := c.repository()
+	if err != nil {
+		return nil, err
+	}
+	return c.server.options.Nest.Trust(c.in.Context(), c.guest, root)
 }
 
 func query(c *call) (any, error) {

@@ -25,6 +25,7 @@ const (
 var guestRoutes = []route{
 	{http.MethodGet, api.StatusRoute, 0, guestStatus},
 	{http.MethodGet, api.RepositoriesRoute + "{repository}/{path...}", 0, readFile},
+	{http.MethodGet, api.TrustRoute + "{repository}", 0, trust},
 	{http.MethodPost, api.QueryRoute, largeBody, query},
 	{http.MethodPost, api.PrepareRoute, largeBody, prepare},
 	{http.MethodPost, api.AttachRoute, largeBody, attachLayers},

@@ -1,0 +1,137 @@
+package nest
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"stork/nestd/api"
+	"stork/repo"
+	"stork/repo/durable"
+	"stork/signing"
+	"stork/signing/author"
+	"stork/signing/policy"
+)
+
+// publishPolicy signs a policy that admits alice's packages.
+func (o *origin) publishPolicy(version int64) {
+	o.t.Helper()
+	rules := policy.Policy{
+		Format: policy.Format, Role: "o-alice", Repository: o.root,
+		Rules: []policy.Rule{{Action: policy.Allow, Packages: "*", Publisher: "alice", Key: o.alice.Pin().Digest}},
+	}
+	text, err := rules.Encode()
+	must(o.t, err)
+	o.write(repo.DataPath(repo.DigestOf(text)), text)
+	signed, err := o.owner.SignRole(author.RoleSpec{
+		Version: version, Expires: time.Now().Add(24 * time.Hour), Repository: o.root,
+		Targets: map[string]repo.Object{signing.PolicyTarget("alice"): repo.ObjectOf(text)},
+	})
+	must(o.t, err)
+	must(o.t, o.online.Publish(context.Background(), "o-alice", signed))
+}
+
+// carried is a signing.Source of nothing but what Trust says.
+type carried map[string]api.TrustFile
+
+func (c carried) Fetch(_ context.Context, path string, _ int64) ([]byte, error) {
+	f, ok := c[path]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%s did not come ahead", path)
+	case f.Absent:
+		return nil, fs.ErrNotExist
+	}
+	return f.Content, nil
+}
+
+// trustOf asks for what verifies the repository.
+func trustOf(t *testing.T, n *Nest, guest string, root repo.Digest) carried {
+	t.Helper()
+	answer, err := n.Trust(context.Background(), guest, root)
+	must(t, err)
+	files := carried{}
+	for _, f := range answer.Files {
+		if _, twice := files[f.Path]; twice {
+			t.Errorf("%s came twice", f.Path)
+		}
+		files[f.Path] = f
+	}
+	return files
+}
+
+// verify goes the way of a guest that knows its pins, and returns the digests
+// of policy and index root.
+func (o *origin) verify(ctx context.Context, t *testing.T, files carried) (rules, index repo.Digest) {
+	t.Helper()
+	guest, err := signing.Open(signing.Options{Dir: filepath.Join(t.TempDir(), "trust"), Root: o.root, Disk: durable.Disk{}})
+	must(t, err)
+	s, err := guest.Refresh(ctx, files)
+	must(t, err)
+	pin, err := s.FindRole(ctx, o.owner.Pin().Digest)
+	must(t, err)
+	policyObject, err := s.Lookup(ctx, pin, signing.PolicyTarget("alice"))
+	must(t, err)
+	indexObject, err := s.Lookup(ctx, o.alice.Pin(), signing.IndexTarget("alice"))
+	must(t, err)
+	for _, object := range []repo.Object{policyObject, indexObject} {
+		if b, err := files.Fetch(ctx, repo.DataPath(object.Digest), object.Size); err != nil || repo.ObjectOf(b) != object {
+			t.Errorf("document %s: %v", object.Digest, err)
+		}
+	}
+	return policyObject.Digest, indexObject.Digest
+}
+
+// TestTrust: one answer is all that a guest needs to verify its owner's policy
+// and the index roots, of each snapshot anew, and without the repository.
+func TestTrust(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	o := newOrigin(t)
+	o.publishPolicy(1)
+	o.publish(hello("one"))
+	n := startNest(t, o)
+	_, err := n.AddGuest(ctx, api.GuestRequest{Name: "g1", Owner: o.owner.Pin().Digest})
+	must(t, err)
+	if files := trustOf(t, n, "g1", o.root); len(files) > 0 {
+		t.Errorf("before the first refresh: %d files", len(files))
+	}
+	refreshed(t, n)
+	_, first := o.verify(ctx, t, trustOf(t, n, "g1", o.root))
+	o.publish(hello("two"))
+	refreshed(t, n)
+	o.server.Close()
+	if _, second := o.verify(ctx, t, trustOf(t, n, "g1", o.root)); second == first || second != o.index.Object.Digest {
+		t.Errorf("index root %s after %s, want %s", second, first, o.index.Object.Digest)
+	}
+	if _, err := n.Trust(ctx, "g1", repo.DigestOf(nil)); Explain(err).Code != api.NotFound {
+		t.Errorf("another repository: %v", err)
+	}
+	if _, err := n.Trust(ctx, "g2", o.root); Explain(err).Code != api.NotFound {
+		t.Errorf("another guest: %v", err)
+	}
+}
+
+// TestTrustOfStrangers: guests whose owner the repository does not know, or who
+// has no policy there, get the repository's own roles, to see that for
+// themselves.
+func TestTrustOfStrangers(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	o := newOrigin(t)
+	o.publish(hello("one"))
+	n := startNest(t, o)
+	refreshed(t, n)
+	addGuest(t, n, "stranger")
+	_, err := n.AddGuest(ctx, api.GuestRequest{Name: "early", Owner: o.owner.Pin().Digest}) // no policy yet
+	must(t, err)
+	for _, name := range []string{"stranger", "early"} {
+		guest, err := signing.Open(signing.Options{Dir: filepath.Join(t.TempDir(), "trust"), Root: o.root, Disk: durable.Disk{}})
+		must(t, err)
+		_, err = guest.Refresh(ctx, trustOf(t, n, name, o.root))
+		must(t, err)
+	}
+}
