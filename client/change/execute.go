@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"stork/client/catalog"
 	"stork/client/share"
@@ -36,16 +37,14 @@ type Failed struct {
 func (g *Guest) Execute(ctx context.Context, p *Plan, onEvent func(api.Event)) (*Outcome, error) {
 	outcome := &Outcome{Plan: p}
 	prepared := map[repo.Digest]*api.Prepared{}
-	if refs := p.refs(); len(refs) > 0 {
-		list, err := g.Nest.Prepare(ctx, api.PrepareRequest{Packages: refs}, onEvent)
-		if err != nil {
-			return nil, err
-		}
-		for i := range list {
-			if record := p.records[list[i].ID]; record != nil {
-				outcome.add(&list[i], record)
-				prepared[list[i].ID] = &list[i]
-			}
+	list, err := g.prepare(ctx, p, onEvent)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		if record := p.records[list[i].ID]; record != nil {
+			outcome.add(&list[i], record)
+			prepared[list[i].ID] = &list[i]
 		}
 	}
 	change, err := g.change(p, prepared)
@@ -58,6 +57,19 @@ func (g *Guest) Execute(ctx context.Context, p *Plan, onEvent func(api.Event)) (
 	}
 	outcome.finish(done)
 	return outcome, nil
+}
+
+// prepare has what comes made ready, and says of each package how that is.
+// What the host had when it was planned is ready: nothing is asked again.
+func (g *Guest) prepare(ctx context.Context, p *Plan, onEvent func(api.Event)) ([]api.Prepared, error) {
+	refs := slices.DeleteFunc(p.refs(), func(ref api.PackageRef) bool {
+		return slices.ContainsFunc(p.ready, func(have api.Prepared) bool { return have.ID == ref.ID })
+	})
+	if len(refs) == 0 {
+		return p.ready, nil
+	}
+	list, err := g.Nest.Prepare(ctx, api.PrepareRequest{Packages: refs}, onEvent)
+	return append(list, p.ready...), err
 }
 
 // run hands the change to the transaction: mounts of the nest's layers, or,

@@ -26,6 +26,7 @@ type Plan struct {
 	again   map[*solve.Package]*solve.Package // what a reinstalled package replaces
 	records map[repo.Digest]*repo.Record
 	asked   map[repo.Digest]transaction.Reason
+	ready   []api.Prepared // what the host has already
 }
 
 // Item is one package of a plan.
@@ -177,6 +178,9 @@ func (g *Guest) estimate(ctx context.Context, p *Plan) error {
 	by := map[repo.Digest]*api.Prepared{}
 	for i := range prepared {
 		by[prepared[i].ID] = &prepared[i]
+		if prepared[i].Cached {
+			p.ready = append(p.ready, prepared[i])
+		}
 	}
 	for i := range p.Packages {
 		item := &p.Packages[i]

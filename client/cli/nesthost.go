@@ -27,9 +27,9 @@ func (h *nestHost) Prepare(ctx context.Context, r api.PrepareRequest, onEvent fu
 	return h.nest.Prepare(ctx, r, onEvent)
 }
 
-// Attach has layers mounted in this guest's view.
-func (h *nestHost) Attach(ctx context.Context, ids []repo.Digest) (map[repo.Digest]string, error) {
-	response, err := h.nest.Attach(ctx, api.AttachRequest{Packages: ids})
+// Attach has layers mounted in this guest's view; see [transaction.Hooks].
+func (h *nestHost) Attach(ctx context.Context, ids, installed []repo.Digest) (map[repo.Digest]string, error) {
+	response, err := h.nest.Attach(ctx, api.AttachRequest{Packages: ids, Installed: installed})
 	if err != nil {
 		return nil, err
 	}

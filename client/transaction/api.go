@@ -28,8 +28,10 @@ type Options struct {
 // bring their LayerPath and are copied, and the first three are nil.
 type Hooks struct {
 	// Attach has the layers mounted in the guest's view and says where.
-	// Layers that are attached already stay so.
-	Attach func(ctx context.Context, ids []repo.Digest) (map[repo.Digest]string, error)
+	// Layers that are attached already stay so. The nest knows that they are
+	// in use before it mounts them (G4). If installed is not nil, the guest is
+	// from then on said to have installed these and ids, as by References.
+	Attach func(ctx context.Context, ids, installed []repo.Digest) (map[repo.Digest]string, error)
 	// Detach takes layers out of the view; a failure is only logged.
 	Detach func(ctx context.Context, ids []repo.Digest) error
 	// References replaces what the guest is said to have installed (G4).

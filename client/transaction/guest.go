@@ -45,6 +45,7 @@ type Guest struct {
 	lock    *os.File
 	state   *State
 	runner  *scriptlet.Runner
+	told    []repo.Digest // what the nest was told last in this run, sorted; nil: nothing, or it is not known what it heard
 }
 
 // BusyError says that another stork is changing the guest.
@@ -173,7 +174,7 @@ func (g *Guest) mount(ctx context.Context, s *State) error {
 			ids = append(ids, s.Packages[i].Ref.ID)
 		}
 	}
-	views, err := g.attach(ctx, ids)
+	views, err := g.attach(ctx, ids, nil)
 	if err != nil {
 		return err
 	}
@@ -196,19 +197,20 @@ func (g *Guest) Verify(ctx context.Context, ids ...repo.Digest) ([]share.Problem
 			mounted = append(mounted, p.Ref.ID)
 		}
 	}
-	views, err := g.attach(ctx, mounted)
+	views, err := g.attach(ctx, mounted, nil)
 	if err != nil {
 		g.log.Warn("cannot attach layers", "err", err)
 	}
 	return share.Check(ctx, g.root, placed, views)
 }
 
-// attach asks the nest for layers; without a nest none are known.
-func (g *Guest) attach(ctx context.Context, ids []repo.Digest) (map[repo.Digest]string, error) {
+// attach asks the nest for layers; without a nest none are known. For
+// installed see [Hooks].
+func (g *Guest) attach(ctx context.Context, ids, installed []repo.Digest) (map[repo.Digest]string, error) {
 	if len(ids) == 0 || g.options.Hooks.Attach == nil {
 		return map[repo.Digest]string{}, nil
 	}
-	views, err := g.options.Hooks.Attach(ctx, ids)
+	views, err := g.options.Hooks.Attach(ctx, ids, installed)
 	if err != nil {
 		return nil, fmt.Errorf("cannot attach layers: %w", err)
 	}

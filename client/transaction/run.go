@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func (g *Guest) failAll(w *work, err error, outcome *Outcome) {
 // (G4); a nest that is down learns it with the next transaction.
 func (g *Guest) released(ctx context.Context, change Change, outcome *Outcome) {
 	hooks, ids := g.options.Hooks, g.state.IDs()
-	if hooks.References != nil {
+	if hooks.References != nil && (g.told == nil || !slices.Equal(g.told, sorted(ids))) {
 		if err := hooks.References(ctx, ids); err != nil {
 			outcome.Warnings = append(outcome.Warnings, fmt.Sprintf("the nest does not know yet what is installed: %v", err))
 			return
@@ -153,19 +154,22 @@ func (g *Guest) views(ctx context.Context, w *work) (map[repo.Digest]string, err
 	if len(ids) == 0 {
 		return views, nil
 	}
-	if g.options.Hooks.References != nil {
-		if err := g.options.Hooks.References(ctx, w.refs(g.state)); err != nil {
-			return nil, fmt.Errorf("cannot tell the nest what is to be installed: %w", err)
-		}
-	}
-	attached, err := g.attach(ctx, ids)
+	g.told = nil
+	attached, err := g.attach(ctx, ids, g.state.IDs())
 	if err != nil {
 		return nil, err
 	}
+	g.told = sorted(w.refs(g.state))
 	for id, view := range attached {
 		views[id] = view
 	}
 	return views, nil
+}
+
+func sorted(ids []repo.Digest) []repo.Digest {
+	ids = slices.Clone(ids)
+	slices.SortFunc(ids, func(a, b repo.Digest) int { return bytes.Compare(a[:], b[:]) })
+	return ids
 }
 
 // giveBack tells the nest that nothing came of it.
@@ -187,6 +191,7 @@ func (g *Guest) giveBack(ctx context.Context, w *work) {
 		}
 	}
 	if hooks.References != nil {
+		g.told = nil
 		if err := hooks.References(ctx, g.state.IDs()); err != nil {
 			g.log.Warn("cannot send references", "err", err)
 		}
@@ -235,7 +240,7 @@ func (g *Guest) plan(ctx context.Context, w *work, views map[repo.Digest]string)
 // installed package whose directory is taken apart.
 func (r *run) attachMore(ctx context.Context, ids []repo.Digest) error {
 	ids = slices.DeleteFunc(slices.Clone(ids), func(id repo.Digest) bool { return r.views[id] != "" })
-	more, err := r.g.attach(ctx, ids)
+	more, err := r.g.attach(ctx, ids, nil)
 	for id, view := range more {
 		r.views[id] = view
 	}

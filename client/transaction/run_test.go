@@ -122,6 +122,41 @@ func TestConflictChangesNothing(t *testing.T) {
 	}
 }
 
+// TestReferences: the nest knows what is installed after every change, and is
+// not told what it knows (G4).
+func TestReferences(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	v1, v2 := w.pkg("a", "1", map[string]string{"/opt/a/f": "1"}), w.pkg("a", "2", map[string]string{"/opt/a/f": "2"})
+	b := w.pkg("b", "1", map[string]string{"/opt/b/f": "1"})
+	bad := w.pkg("bad", "1", map[string]string{"/opt/bad/f": "1"}, "pre:exit 1")
+	for _, tt := range []struct {
+		what   string
+		change Change
+		refs   []repo.Digest
+		sent   int // besides attaching
+	}{
+		{"an install", Change{Install: []Package{v1}}, []repo.Digest{v1.Ref.ID}, 0},
+		{"another", Change{Install: []Package{b}}, []repo.Digest{v1.Ref.ID, b.Ref.ID}, 0},
+		{"an upgrade", upgrade(v1, v2), []repo.Digest{v2.Ref.ID, b.Ref.ID}, 1},
+		{"a removal", Change{Remove: []repo.Digest{b.Ref.ID}}, []repo.Digest{v2.Ref.ID}, 1},
+		{"a failure", Change{Install: []Package{bad, b}}, []repo.Digest{v2.Ref.ID, b.Ref.ID}, 0}, // b is attached anew
+	} {
+		w.sent = 0
+		w.run(tt.change)
+		if got, want := sorted(w.refs), sorted(tt.refs); !slices.Equal(got, want) || w.sent != tt.sent {
+			t.Errorf("%s: references %v, sent %d times; want %v, %d times", tt.what, got, w.sent, want, tt.sent)
+		}
+	}
+	// A nest that missed a removal learns it with the next install.
+	w.refs = []repo.Digest{v1.Ref.ID, v2.Ref.ID, b.Ref.ID}
+	c := w.pkg("c", "1", map[string]string{"/opt/c/f": "1"})
+	w.run(Change{Install: []Package{c}})
+	if want := sorted([]repo.Digest{v2.Ref.ID, b.Ref.ID, c.Ref.ID}); !slices.Equal(sorted(w.refs), want) {
+		t.Errorf("afterwards: references %v, want %v", w.refs, want)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -68,6 +68,7 @@ type world struct {
 	root   string
 	views  map[repo.Digest]string
 	refs   []repo.Digest // what the nest was told last
+	sent   int           // how often references were sent by themselves
 	down   bool          // the nest does not answer
 	events []string
 	output bytes.Buffer
@@ -156,9 +157,12 @@ func (w *world) pkg(name, version string, files map[string]string, scripts ...st
 
 func (w *world) hooks() Hooks {
 	return Hooks{
-		Attach: func(_ context.Context, ids []repo.Digest) (map[repo.Digest]string, error) {
+		Attach: func(_ context.Context, ids, installed []repo.Digest) (map[repo.Digest]string, error) {
 			if w.down {
 				return nil, errors.New("the nest is down")
+			}
+			if installed != nil {
+				w.refs = slices.Concat(installed, ids)
 			}
 			found := map[repo.Digest]string{}
 			for _, id := range ids {
@@ -172,6 +176,7 @@ func (w *world) hooks() Hooks {
 				return errors.New("the nest is down")
 			}
 			w.refs = ids
+			w.sent++
 			return nil
 		},
 		Progress: func(e Event) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	"stork/nestd/api"
 	"stork/nestd/internal/attach"
@@ -30,7 +31,7 @@ func (n *Nest) Attach(ctx context.Context, guest string, peer *attach.Peer, requ
 	if len(missing) > 0 {
 		return nil, fmt.Errorf("cannot attach %s: guest %s has not prepared it: %w", missing[0].Short(), guest, attach.ErrNotEntitled)
 	}
-	if err := n.State.Refer(ctx, guest, request.Packages); err != nil {
+	if err := n.refer(ctx, guest, request); err != nil {
 		return nil, err
 	}
 	identity := attach.Identity{HostUserNS: g.HostUserNS}
@@ -42,6 +43,15 @@ func (n *Nest) Attach(ctx context.Context, guest string, peer *attach.Peer, requ
 		response.Layers[id] = path.Join(request.View, id.Hex())
 	}
 	return response, nil
+}
+
+// refer commits the references that an attach brings.
+func (n *Nest) refer(ctx context.Context, guest string, request api.AttachRequest) error {
+	if request.Installed == nil {
+		return n.State.Refer(ctx, guest, request.Packages)
+	}
+	all := slices.Concat(request.Installed, request.Packages)
+	return n.References(ctx, guest, api.References{Packages: all})
 }
 
 // Detach takes layers out of the view, then drops the references.

@@ -60,6 +60,33 @@ func TestPrepare(t *testing.T) {
 	checkSound(t, n)
 }
 
+// TestDryRun: what is there needs no further preparing; what is not is neither
+// brought nor anybody's.
+func TestDryRun(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	o.publish(hello("one"), hello("two"))
+	n := startNest(t, o)
+	addGuest(t, n, "g1")
+	addGuest(t, n, "g2")
+	refreshed(t, n)
+	_, err := prepareAll(n, "g1", o, "one")
+	must(t, err)
+	requests := o.blobRequests.Load()
+	for name, there := range map[string]bool{"one": true, "two": false} {
+		var got api.Prepared
+		request := api.PrepareRequest{DryRun: true, Packages: []api.PackageRef{o.ref(name)}}
+		must(t, n.Prepare(context.Background(), "g2", request, func(e api.Event) error { got = *e.Prepared; return nil }))
+		missing, err := n.State.NotEntitled(context.Background(), "g2", []repo.Digest{o.ids[name]})
+		if err != nil || got.Cached != there || (got.Fetched == 0) != there || (len(missing) == 0) != there {
+			t.Errorf("%s: %+v, not entitled to %v, %v", name, got, missing, err)
+		}
+	}
+	if o.blobRequests.Load() != requests {
+		t.Error("a dry run fetched")
+	}
+}
+
 func layerOf(t *testing.T, n *Nest, id repo.Digest) string {
 	t.Helper()
 	dir, ok := n.Store.Layer(id)

@@ -28,7 +28,7 @@ func (n *Nest) Prepare(ctx context.Context, guest string, request api.PrepareReq
 		return fmt.Errorf("cannot prepare %d packages: %w", len(request.Packages), errTooMany)
 	}
 	var waits []*wait
-	var there []*api.Prepared
+	var there, absent []*api.Prepared
 	defer func() {
 		for _, w := range waits {
 			n.leave(guest, w.job)
@@ -51,24 +51,29 @@ func (n *Nest) Prepare(ctx context.Context, guest string, request api.PrepareReq
 		case prepared != nil:
 			there = append(there, prepared)
 		case request.DryRun:
-			there = append(there, &api.Prepared{ID: ref.ID, Fetched: entry.BlobSize, Private: []repo.File{}})
+			absent = append(absent, &api.Prepared{ID: ref.ID, Fetched: entry.BlobSize, Private: []repo.File{}})
 		default:
 			waits = append(waits, n.start(guest, ref, entry))
 		}
 	}
-	if err := n.grant(ctx, guest, there, request.DryRun, emit); err != nil {
+	if err := n.grant(ctx, guest, there, emit); err != nil {
 		return err
+	}
+	for _, p := range absent {
+		if err := emit(api.Event{Prepared: p}); err != nil {
+			return err
+		}
 	}
 	return n.await(ctx, guest, waits, emit)
 }
 
 // grant entitles the guest to layers that are ready, and only then says so.
-func (n *Nest) grant(ctx context.Context, guest string, there []*api.Prepared, dry bool, emit func(api.Event) error) error {
+func (n *Nest) grant(ctx context.Context, guest string, there []*api.Prepared, emit func(api.Event) error) error {
 	ids := make([]repo.Digest, len(there))
 	for i, p := range there {
 		ids[i] = p.ID
 	}
-	if !dry && len(ids) > 0 {
+	if len(ids) > 0 {
 		if err := n.State.Entitle(ctx, guest, ids); err != nil {
 			return err
 		}
@@ -152,7 +157,7 @@ func (n *Nest) await(ctx context.Context, guest string, waits []*wait, emit func
 		}
 		w.told = api.Progress{ID: prepared.ID, Phase: api.Ready}
 		// The row may have been committed before this guest joined the job.
-		if err := n.grant(ctx, guest, []*api.Prepared{&prepared}, false, emit); err != nil {
+		if err := n.grant(ctx, guest, []*api.Prepared{&prepared}, emit); err != nil {
 			return err
 		}
 	}
