@@ -12,6 +12,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 	mangokong "github.com/alecthomas/mango-kong"
@@ -103,7 +106,7 @@ func Run(ctx context.Context, spec Spec, args []string, streams Streams) (status
 	parser, err := kong.New(spec.Grammar,
 		kong.Name(spec.Name), kong.Description(spec.Description),
 		kong.Writers(streams.Out, streams.Err), kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), narrowed(spec.Grammar, args),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(streams), kong.Bind(spec.Bind...))
 	if err != nil {
 		panic(fmt.Sprintf("the grammar of %s is wrong: %v", spec.Name, err))
@@ -117,6 +120,33 @@ func Run(ctx context.Context, spec Spec, args []string, streams Streams) (status
 		return Usage
 	}
 	return spec.report(command.Run(), streams.Err)
+}
+
+// narrowed leaves all commands out of the grammar but the one that the first
+// argument names, if it does: building those that nobody asked for costs more
+// than most commands do. The man page shows them all.
+func narrowed(grammar any, args []string) kong.Option {
+	t := reflect.TypeOf(grammar).Elem()
+	var others []string
+	found := false
+	for i := range t.NumField() {
+		field := t.Field(i)
+		if _, ok := field.Tag.Lookup("cmd"); !ok {
+			continue
+		}
+		if len(args) > 0 && args[0] == strings.ToLower(field.Name) {
+			found = true
+			continue
+		}
+		others = append(others, field.Name)
+	}
+	if !found || slices.Contains(args, "--man") {
+		others = nil
+	}
+	if len(others) == 0 {
+		return kong.OptionFunc(func(*kong.Kong) error { return nil })
+	}
+	return kong.IgnoreFields("^" + t.Name() + `\.(` + strings.Join(others, "|") + ")$")
 }
 
 // commandOf returns the command whose help tells what was wrong, as far as it

@@ -114,6 +114,23 @@ func fits(got, want string) bool {
 	return got == want
 }
 
+// TestNarrowed: the man page, wherever it is asked for, has all commands; help
+// of one command is the same whether the others were built or not.
+func TestNarrowed(t *testing.T) {
+	t.Parallel()
+	_, whole, _ := run("--man")
+	if _, got, _ := run("do", "--man"); got != whole || !strings.Contains(got, "go on") {
+		t.Errorf("the man page is not whole:\n%s", got)
+	}
+	_, asked, _ := run("do", "--help")
+	if _, got, _ := run("--help", "do"); got != asked || !strings.HasPrefix(got, "Usage: prog do") {
+		t.Errorf("help of a command: %q; with all of them built: %q", asked, got)
+	}
+	if status, _, errs := run("do", "go"); status != program.OK || errs != "" {
+		t.Errorf("an argument like a command: %d, %q", status, errs)
+	}
+}
+
 // TestPanic: a defect is seen, with its own stack.
 func TestPanic(t *testing.T) {
 	t.Parallel()
