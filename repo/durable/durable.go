@@ -67,7 +67,7 @@ func (d Disk) do(step Step, path string, act func() error) error {
 // path has its old content or the new, and perhaps a temporary file lies
 // beside it, whose name starts with [TempPrefix].
 func (d Disk) WriteFile(path string, data []byte, perm fs.FileMode) error {
-	temp, err := d.writeTemp(path, data, perm)
+	temp, err := d.makeTemp(path, data, perm, true)
 	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
@@ -77,10 +77,24 @@ func (d Disk) WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return d.SyncDir(filepath.Dir(path))
 }
 
+// WriteCache replaces path as WriteFile does, but nothing is made durable:
+// after a crash path may have its old content, the new, or part of it. It is
+// for what its reader can tell from damage, and make again.
+func (d Disk) WriteCache(path string, data []byte, perm fs.FileMode) error {
+	temp, err := d.makeTemp(path, data, perm, false)
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", path, err)
+	}
+	if err := d.Rename(temp, path); err != nil {
+		return errors.Join(err, removeIfThere(temp))
+	}
+	return nil
+}
+
 // TempPrefix starts the names of temporary files that a crash may leave.
 const TempPrefix = ".tmp-"
 
-func (d Disk) writeTemp(path string, data []byte, perm fs.FileMode) (string, error) {
+func (d Disk) makeTemp(path string, data []byte, perm fs.FileMode, sync bool) (string, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), TempPrefix+"*")
 	if err != nil {
 		return "", err
@@ -89,7 +103,7 @@ func (d Disk) writeTemp(path string, data []byte, perm fs.FileMode) (string, err
 	if err == nil {
 		err = f.Chmod(perm)
 	}
-	if err == nil {
+	if err == nil && sync {
 		err = d.do(StepSync, path, f.Sync)
 	}
 	if closeErr := f.Close(); err == nil {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -78,6 +79,29 @@ func checkOnly(t *testing.T, dir, name string) {
 		if entry.Name() != name && !strings.HasPrefix(entry.Name(), TempPrefix) {
 			t.Errorf("%s is left", entry.Name())
 		}
+	}
+}
+
+// TestWriteCache: nothing waits for the disk, and a failed write leaves the old
+// content.
+func TestWriteCache(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "cache")
+	var asked []Step
+	count := Disk{Fault: func(s Step, _ string) (error, error) { asked = append(asked, s); return nil, nil }}
+	if err := count.WriteCache(path, []byte("old"), 0o640); err != nil || !slices.Equal(asked, []Step{StepWrite, StepRename}) {
+		t.Errorf("%v, steps %v", err, asked)
+	}
+	for n := range 2 {
+		disk, _ := failAt(n, false)
+		if err := disk.WriteCache(path, []byte("new"), 0o640); !errors.Is(err, errDisk) {
+			t.Errorf("step %d: %v", n, err)
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != "old" {
+			t.Errorf("step %d: %q, %v", n, b, err)
+		}
+		checkOnly(t, dir, "cache")
 	}
 }
 
