@@ -23,12 +23,20 @@ type Options struct {
 	Root repo.Digest      // SHA-256 of metadata/1.root.json: the repository's identity
 	Disk durable.Disk     // writes Dir
 	Now  func() time.Time // the clock; nil means time.Now
+
+	// Deferred has what was seen recorded by Keep, all at once, and not by
+	// each refresh and lookup: for one who verifies several things before
+	// acting on any of them (docs/ordering.md, G5).
+	Deferred bool
 }
 
 // Client follows one repository. It may be used by several goroutines.
 type Client struct {
 	opts Options
-	mu   sync.Mutex // serializes changes of the trust state within this process
+	mu   sync.Mutex // serializes changes of the trust state within this process; guards what follows
+
+	state   *trustState // as it will be when pending is recorded; nil: as it is on disk
+	pending []change    // only if Deferred
 }
 
 // Open prepares to follow a repository, and reads nothing but the trust
@@ -55,7 +63,8 @@ func (c *Client) Root() repo.Digest { return c.opts.Root }
 
 // Refresh verifies what src serves now: the chain of roots from the pinned
 // one, timestamp, snapshot and targets, against the clock and against what
-// this client has seen before, and records durably what it has seen.
+// this client has seen before, and records durably what it has seen (see
+// Options.Deferred).
 //
 // A src that answers from a mirror makes the same work while the repository
 // is unreachable, until the mirrored timestamp expires: then it returns
@@ -93,9 +102,10 @@ func (c *Client) Offline(ctx context.Context, src Source, grace time.Duration) (
 	}
 	// The time is recorded whatever came of it: one who froze the metadata
 	// must not win by setting the clock back afterwards.
-	saveErr := c.update(func(s *trustState) bool {
+	verified, floors := err == nil, r.floors
+	saveErr := c.update(func(s *trustState) (bool, error) {
 		changed := s.sawTime(now)
-		return err == nil && s.Floors.raise(r.floors) || changed
+		return verified && s.Floors.raise(floors) || changed, nil
 	})
 	if err == nil {
 		err = saveErr
@@ -191,7 +201,7 @@ func (r *refresh) root(ctx context.Context) error {
 	if !fresh {
 		return nil
 	}
-	if err := r.client.opts.Disk.WriteFile(r.client.rootPath(), stored, 0o644); err != nil {
+	if err := r.client.opts.Disk.WriteCache(r.client.rootPath(), stored, 0o644); err != nil {
 		return fmt.Errorf("cannot record the repository's root: %w", err)
 	}
 	return nil

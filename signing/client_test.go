@@ -278,7 +278,7 @@ func TestClientFaults(t *testing.T) {
 	old := copyTree(t, w.tree)
 	check(t, w.repository.RenewOffline(w.offline))
 	w.publish(w.publisher, target("alice/index/root", "index 2"))
-	for _, after := range []bool{false, true} {
+	for _, tt := range []struct{ after, deferred bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
 		for k, done := 1, false; !done; k++ {
 			state := filepath.Join(tempDir(t), "state")
 			check(t, os.CopyFS(state, os.DirFS(dir)))
@@ -287,12 +287,15 @@ func TestClientFaults(t *testing.T) {
 				if n++; n != k {
 					return nil, nil
 				}
-				if after {
+				if tt.after {
 					return nil, errUnreachable
 				}
 				return errUnreachable, nil
 			}}
-			_, err := lookup(w.clientIn(state, disk), w.source(), w.publisher.Pin(), "alice/index/root")
+			c, err := signing.Open(signing.Options{Dir: state, Root: w.repository.Root(), Disk: disk, Now: w.now, Deferred: tt.deferred})
+			check(t, err)
+			_, err = lookup(c, w.source(), w.publisher.Pin(), "alice/index/root")
+			err = errors.Join(err, c.Keep())
 			if done = n < k; done {
 				check(t, err)
 				_, err := lookup(w.clientIn(state, durable.Disk{}), old, w.publisher.Pin(), "alice/index/root")
@@ -307,6 +310,49 @@ func TestClientFaults(t *testing.T) {
 
 // TestTwoProcesses: two clients of one trust state never lower what the
 // other has recorded.
+// TestDeferred: with Deferred, everything is recorded by Keep in one write, is
+// in force in the same run before, and not after a crash without Keep.
+func TestDeferred(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w := newWorld(t)
+	dir, steps := tempDir(t), map[durable.Step]int{}
+	deferred := func() *signing.Client {
+		c, err := signing.Open(signing.Options{Dir: dir, Root: w.repository.Root(), Now: w.now, Deferred: true,
+			Disk: durable.Disk{Fault: func(s durable.Step, _ string) (error, error) { steps[s]++; return nil, nil }}})
+		check(t, err)
+		return c
+	}
+	old := copyTree(t, w.tree)
+	w.publish(w.publisher, target("alice/index/root", "index 2"))
+	wantLookup(t, deferred(), w.source(), w.publisher, "alice/index/root", "index 2")
+	wantLookup(t, deferred(), old, w.publisher, "alice/index/root", "index 1") // as if the first run had crashed
+	clear(steps)
+	c := deferred()
+	wantLookup(t, c, w.source(), w.publisher, "alice/index/root", "index 2")
+	wantLookup(t, c, w.source(), w.owner, "alice/policy/default", "policy 1")
+	if steps[durable.StepSync] != 0 {
+		t.Errorf("before Keep: %v", steps)
+	}
+	check(t, errors.Join(c.Keep(), c.Keep()))
+	if steps[durable.StepSync] != 1 || steps[durable.StepSyncDir] != 1 {
+		t.Errorf("after Keep: %v, want one file durable", steps)
+	}
+	_, err := lookup(deferred(), old, w.publisher.Pin(), "alice/index/root")
+	wantError(t, err, signing.ErrUntrusted)
+
+	// What another process has seen meanwhile counts.
+	late := deferred()
+	s, err := late.Refresh(ctx, copyTree(t, w.tree))
+	check(t, err)
+	w.publish(w.publisher, target("alice/index/root", "index 3"))
+	wantLookup(t, w.clientIn(dir, durable.Disk{}), w.source(), w.publisher, "alice/index/root", "index 3")
+	if _, err = s.Lookup(ctx, w.publisher.Pin(), "alice/index/root"); err == nil {
+		err = late.Keep()
+	}
+	wantError(t, err, signing.ErrUntrusted)
+}
+
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

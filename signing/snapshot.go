@@ -2,7 +2,6 @@ package signing
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -153,8 +152,8 @@ func (s *Snapshot) FindRole(ctx context.Context, digest repo.Digest) (Pin, error
 // Lookup returns what target is, as the identity behind pin has signed it: the
 // role verifies under the repository's delegation and under the newest
 // key document of the pinned chain, and nothing is older than what this
-// client has seen of that pin. The floor is durable when Lookup returns
-// (docs/ordering.md, G5). That the role or the target is not published wraps
+// client has seen of that pin. The floor is durable when Lookup returns, or
+// else Keep (docs/ordering.md, G5). That the role or the target is not published wraps
 // fs.ErrNotExist.
 func (s *Snapshot) Lookup(ctx context.Context, pin Pin, target string) (repo.Object, error) {
 	s.mu.Lock()
@@ -219,14 +218,12 @@ func (s *Snapshot) pinned(ctx context.Context, pin Pin, target string) (*SignedR
 	if err := chain[len(chain)-1].verifyRole(role); err != nil {
 		return nil, err
 	}
-	var floorErr error
-	err = s.client.update(func(state *trustState) bool {
-		if floorErr = state.Pins[pin.Digest].check(chain, role.Version); floorErr != nil {
-			return false
+	return role, s.client.update(func(state *trustState) (bool, error) {
+		if err := state.Pins[pin.Digest].check(chain, role.Version); err != nil {
+			return false, err
 		}
-		return state.raisePin(pin.Digest, chain, role.Version)
+		return state.raisePin(pin.Digest, chain, role.Version), nil
 	})
-	return role, errors.Join(floorErr, err)
 }
 
 // role verifies a role and its key documents by the repository's delegation.

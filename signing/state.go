@@ -181,11 +181,47 @@ func decodeState(b []byte) (*trustState, error) {
 	return state, nil
 }
 
-// update changes the trust state under a lock that other processes share,
-// and writes it if change reports that it did.
-func (c *Client) update(change func(*trustState) bool) error {
+// change alters the trust state and reports whether it did. An error says that
+// what was verified is below what was seen before.
+type change func(*trustState) (bool, error)
+
+// update makes a change, durable when it returns unless that is deferred.
+func (c *Client) update(change change) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.opts.Deferred {
+		return c.write(change)
+	}
+	if c.state == nil {
+		var err error
+		if c.state, err = c.loadState(); err != nil {
+			return err
+		}
+	}
+	_, err := change(c.state)
+	if err == nil {
+		c.pending = append(c.pending, change)
+	}
+	return err
+}
+
+// Keep records durably what refreshes and lookups have seen since it was last
+// called, where that is deferred. Nothing that they admitted may be acted on
+// before. It judges once more, and fails if another process has meanwhile seen
+// something newer.
+func (c *Client) Keep() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pending := c.pending
+	c.state, c.pending = nil, nil
+	if len(pending) == 0 {
+		return nil
+	}
+	return c.write(pending...)
+}
+
+// write makes changes under a lock that other processes share.
+func (c *Client) write(changes ...change) error {
 	dir, err := os.Open(c.opts.Dir)
 	if err != nil {
 		return fmt.Errorf("cannot lock trust state: %w", err)
@@ -195,8 +231,19 @@ func (c *Client) update(change func(*trustState) bool) error {
 		return fmt.Errorf("cannot lock trust state: %w", err)
 	}
 	state, err := c.loadState()
-	if err != nil || !change(state) {
+	if err != nil {
 		return err
+	}
+	any := false
+	for _, change := range changes {
+		changed, err := change(state)
+		if err != nil {
+			return err
+		}
+		any = any || changed
+	}
+	if !any {
+		return nil
 	}
 	b, err := repo.EncodeCanonical(state)
 	if err == nil {
@@ -212,5 +259,5 @@ func (c *Client) update(change func(*trustState) bool) error {
 // wrong by years. Whoever can make one call it can replay metadata that has
 // expired since, down to the versions seen.
 func (c *Client) ResetClock() error {
-	return c.update(func(s *trustState) bool { s.Time = 0; return true })
+	return c.update(func(s *trustState) (bool, error) { s.Time = 0; return true, nil })
 }

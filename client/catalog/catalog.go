@@ -114,7 +114,7 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 func (c *Catalog) openRepository(ctx context.Context, o Options, pin api.RepositoryPin) (hasPolicy bool, err error) {
 	files := remember(o.Origin.Files(pin.Root))
 	trust, err := signing.Open(signing.Options{
-		Dir: filepath.Join(o.TrustDir, pin.Root.Hex()), Root: pin.Root, Disk: o.Disk, Now: o.Now,
+		Dir: filepath.Join(o.TrustDir, pin.Root.Hex()), Root: pin.Root, Disk: o.Disk, Now: o.Now, Deferred: true,
 	})
 	if err != nil {
 		return false, err
@@ -122,10 +122,11 @@ func (c *Catalog) openRepository(ctx context.Context, o Options, pin api.Reposit
 	grace := graceFile{o.Disk, filepath.Join(o.TrustDir, pin.Root.Hex(), "offline.json")}
 	snapshot, rules, err := refresh(ctx, trust, files, o.Pins.Owner, grace)
 	if err != nil || rules == nil {
-		return false, err
+		return false, errors.Join(err, trust.Keep())
 	}
 	shelves := len(c.shelves)
-	if err := c.openShelves(ctx, snapshot, files, pin.Root, rules); err != nil {
+	err = c.openShelves(ctx, snapshot, files, pin.Root, rules)
+	if err := errors.Join(err, trust.Keep()); err != nil { // rule G5
 		c.shelves = c.shelves[:shelves] // all of a repository or nothing
 		return false, err
 	}

@@ -106,14 +106,15 @@ type guest struct {
 	dir   string
 	pins  *api.Pins
 	clock func() time.Time
+	disk  durable.Disk
 }
 
 func newGuest(t *testing.T, r *world.Repository, owner *world.Publisher) *guest {
-	return &guest{t, world.TempDir(t), owner.Pins(), r.Now}
+	return &guest{t: t, dir: world.TempDir(t), pins: owner.Pins(), clock: r.Now}
 }
 
 func (g *guest) open(n *nest) (*catalog.Catalog, error) {
-	return catalog.Open(context.Background(), catalog.Options{Pins: g.pins, Origin: n, TrustDir: g.dir, Disk: durable.Disk{}, Now: g.clock})
+	return catalog.Open(context.Background(), catalog.Options{Pins: g.pins, Origin: n, TrustDir: g.dir, Disk: g.disk, Now: g.clock})
 }
 
 func (g *guest) mustOpen(n *nest) *catalog.Catalog {
