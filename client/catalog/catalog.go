@@ -72,7 +72,7 @@ type shelf struct {
 	publisher  repo.Publisher
 	key        repo.Digest // the policy's pin
 	policy     *policy.Policy
-	files      Files
+	files      *memory
 	root       repo.Object
 }
 
@@ -203,7 +203,7 @@ func ownersPolicy(ctx context.Context, s *signing.Snapshot, files Files, owner r
 // openShelves verifies the index root of every publisher that the policy
 // names. One that has not published, or that does not verify under the
 // policy's pin, is left out and remembered.
-func (c *Catalog) openShelves(ctx context.Context, s *signing.Snapshot, files Files, root repo.Digest, rules *policy.Policy) error {
+func (c *Catalog) openShelves(ctx context.Context, s *signing.Snapshot, files *memory, root repo.Digest, rules *policy.Policy) error {
 	for _, pin := range rules.Publishers() {
 		publisher := pin.Role.Publisher()
 		object, err := s.Lookup(ctx, pin, signing.IndexTarget(publisher))

@@ -93,7 +93,7 @@ func (c *Catalog) questions(queries []api.Query) []question {
 // ask returns the entries that answer each question. Where the nest cuts its
 // answer short, the index itself is read.
 func (c *Catalog) ask(ctx context.Context, questions []question) ([][]index.Entry, error) {
-	var request api.QueryRequest
+	request := api.QueryRequest{Documents: true}
 	for _, q := range questions {
 		request.Queries = append(request.Queries, q.query)
 	}
@@ -103,6 +103,9 @@ func (c *Catalog) ask(ctx context.Context, questions []question) ([][]index.Entr
 	}
 	if len(response.Results) != len(questions) {
 		return nil, fmt.Errorf("cannot look up packages: %d answers to %d questions", len(response.Results), len(questions))
+	}
+	for _, f := range c.followed {
+		f.files.keep(response.Documents)
 	}
 	answers := make([][]index.Entry, len(questions))
 	for i, result := range response.Results {

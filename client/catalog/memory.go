@@ -19,7 +19,15 @@ type memory struct {
 	documents map[repo.Digest][]byte
 }
 
-func remember(f Files) Files { return &memory{f, map[repo.Digest][]byte{}} }
+func remember(f Files) *memory { return &memory{f, map[repo.Digest][]byte{}} }
+
+// keep takes documents that came unasked. Whatever they are, they are only
+// found by who asks for their digest.
+func (m *memory) keep(documents [][]byte) {
+	for _, b := range documents {
+		m.documents[repo.DigestOf(b)] = b
+	}
+}
 
 // Document implements [index.Source]. A signed document that is not there is
 // [signing.ErrMissing]: whoever serves the repository withholds it, which must

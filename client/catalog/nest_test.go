@@ -30,6 +30,7 @@ type nest struct {
 	document func(repo.Object, []byte) []byte          // changes every document that it shows
 	answer   func(api.Query, *api.QueryResult)         // changes the answer to one query
 	results  func([]api.QueryResult) []api.QueryResult // changes the list of answers
+	unasked  [][]byte                                  // documents that come with every answer
 }
 
 func newNest(t *testing.T, r *world.Repository, publishers ...*world.Publisher) *nest {
@@ -80,6 +81,9 @@ func (n *nest) Query(ctx context.Context, request api.QueryRequest) (*api.QueryR
 	}
 	if n.results != nil {
 		response.Results = n.results(response.Results)
+	}
+	if request.Documents {
+		response.Documents = n.unasked
 	}
 	return response, nil
 }

@@ -17,7 +17,7 @@ import (
 // followed is a repository with its owner's policy.
 type followed struct {
 	snapshot *signing.Snapshot
-	files    Files
+	files    *memory
 	rules    *policy.Policy
 }
 

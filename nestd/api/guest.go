@@ -108,7 +108,8 @@ const (
 
 // QueryRequest asks about packages in indexes that the guest has verified.
 type QueryRequest struct {
-	Queries []Query `json:"queries"`
+	Queries   []Query `json:"queries"`
+	Documents bool    `json:"documents,omitempty"` // see QueryResponse
 }
 
 // Query asks for all entries of one index that match one of the terms.
@@ -118,10 +119,17 @@ type Query struct {
 	Terms []string    `json:"terms"`
 }
 
-// QueryResponse holds one result for each query, in order.
+// QueryResponse holds one result for each query, in order. Documents, if asked
+// for and if there are no more than FewEntries entries in all, are what
+// verifies these, as far as the nest holds it: index documents below the root,
+// and records. It saves asking for each.
 type QueryResponse struct {
-	Results []QueryResult `json:"results"`
+	Results   []QueryResult `json:"results"`
+	Documents [][]byte      `json:"documents,omitempty"`
 }
+
+// FewEntries is up to how many entries are answered with documents.
+const FewEntries = 16
 
 // QueryResult holds index entries (repo/index.Entry), each once, in no
 // particular order.

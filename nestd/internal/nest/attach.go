@@ -110,6 +110,9 @@ func (n *Nest) Query(ctx context.Context, request api.QueryRequest) (*api.QueryR
 		}
 		response.Results[i] = result
 	}
+	if request.Documents {
+		return response, n.addDocuments(ctx, request, response)
+	}
 	return response, nil
 }
 

@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"stork/fixtures"
 	"stork/nestd/api"
 	"stork/repo"
 	"stork/repo/durable"
+	"stork/repo/index"
 	"stork/signing"
 	"stork/signing/author"
 	"stork/signing/policy"
@@ -112,6 +114,45 @@ func TestTrust(t *testing.T) {
 	}
 	if _, err := n.Trust(ctx, "g2", o.root); Explain(err).Code != api.NotFound {
 		t.Errorf("another guest: %v", err)
+	}
+}
+
+// TestQueryDocuments: the documents that come with few entries verify them.
+func TestQueryDocuments(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	o := newOrigin(t)
+	var specs []fixtures.Spec
+	for i := range api.FewEntries + 1 {
+		specs = append(specs, hello(fmt.Sprintf("pkg%d", i)))
+	}
+	o.publish(specs...)
+	n := startNest(t, o)
+	refreshed(t, n)
+	_, err := n.Read(ctx, o.root, repo.DataPath(o.ids["pkg1"])) // from now on the nest holds this record
+	must(t, err)
+	ask := func(terms ...string) *api.QueryResponse {
+		response, err := n.Query(ctx, api.QueryRequest{Documents: true, Queries: []api.Query{{Index: o.index.Object.Digest, Kind: api.ByGlob, Terms: terms}}})
+		must(t, err)
+		return response
+	}
+	for name, held := range map[string]bool{"pkg1": true, "pkg2": false} {
+		docs := index.Documents{o.index.Object.Digest: o.docs[o.index.Object.Digest]}
+		for _, b := range ask(name).Documents {
+			docs[repo.DigestOf(b)] = b
+		}
+		found, err := index.Lookup(ctx, docs, o.index.Object, repo.Name(name))
+		if err != nil || len(found) != 1 {
+			t.Errorf("%s: %d entries, %v", name, len(found), err)
+		}
+		if _, ok := docs[o.ids[name]]; ok != held {
+			t.Errorf("%s: its record came: %v, want %v", name, ok, held)
+		}
+	}
+	for _, term := range []string{"*", "nothing"} {
+		if got := ask(term).Documents; len(got) > 0 {
+			t.Errorf("%d documents for %q", len(got), term)
+		}
 	}
 }
 
