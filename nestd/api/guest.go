@@ -17,6 +17,8 @@ import (
 //	POST /v1/attach                          AttachRequest → AttachResponse
 //	POST /v1/detach                          DetachRequest → Empty
 //	PUT  /v1/references                      References → Empty
+//	POST /v1/environment                     EnvironmentRequest → EnvironmentResponse
+//	POST /v1/upper                           UpperRequest → UpperResponse
 const (
 	StatusRoute       = "/v1/status"
 	RepositoriesRoute = "/v1/repositories/"
@@ -26,6 +28,8 @@ const (
 	AttachRoute       = "/v1/attach"
 	DetachRoute       = "/v1/detach"
 	ReferencesRoute   = "/v1/references"
+	EnvironmentRoute  = "/v1/environment"
+	UpperRoute        = "/v1/upper"
 )
 
 // The guest's directory, as `nestd guest add` makes it and as the runtime
@@ -36,6 +40,7 @@ const (
 	BinaryName = "stork"      // the static client
 	ViewName   = "view"       // below it, one directory for each attached layer, named by the package ID in hexadecimal
 	PinsName   = "pins.json"  // Pins, copied into /etc/stork on first use
+	UpperName  = "upper"      // in the view: the guest's own writable directory, see UpperRequest
 )
 
 // Empty is the answer where there is nothing to say.
@@ -229,6 +234,11 @@ type DetachRequest struct {
 
 // References replaces what the guest says it has installed. Layers that
 // nobody refers to may be removed by the nest.
+//
+// Environments, where it is said, lists the IDs of the environments that the
+// guest's overlays are made of; the guest's references to all others are
+// dropped. Null leaves them as they are.
 type References struct {
-	Packages []repo.Digest `json:"packages"`
+	Packages     []repo.Digest `json:"packages"`
+	Environments []repo.Digest `json:"environments,omitempty"`
 }
