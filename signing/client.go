@@ -35,8 +35,8 @@ type Client struct {
 	opts Options
 	mu   sync.Mutex // serializes changes of the trust state within this process; guards what follows
 
-	state   *trustState // as it will be when pending is recorded; nil: as it is on disk
-	pending []change    // only if Deferred
+	state   *trustState // if Deferred: as it will be when pending is recorded; nil: to be read
+	pending []change
 }
 
 // Open prepares to follow a repository, and reads nothing but the trust
@@ -52,7 +52,7 @@ func Open(o Options) (*Client, error) {
 		return nil, fmt.Errorf("cannot make trust state: %w", err)
 	}
 	c := &Client{opts: o}
-	if _, err := c.loadState(); err != nil {
+	if _, err := c.current(); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -78,7 +78,7 @@ func (c *Client) Refresh(ctx context.Context, src Source) (*Snapshot, error) {
 // snapshot: the caller passes the grace that the policy it holds from before
 // grants, and compares it with the policy that this snapshot leads to.
 func (c *Client) Offline(ctx context.Context, src Source, grace time.Duration) (*Snapshot, error) {
-	state, err := c.loadState()
+	state, err := c.current()
 	if err != nil {
 		return nil, err
 	}

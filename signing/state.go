@@ -192,17 +192,39 @@ func (c *Client) update(change change) error {
 	if !c.opts.Deferred {
 		return c.write(change)
 	}
-	if c.state == nil {
-		var err error
-		if c.state, err = c.loadState(); err != nil {
-			return err
-		}
+	if err := c.begin(); err != nil {
+		return err
 	}
 	_, err := change(c.state)
 	if err == nil {
 		c.pending = append(c.pending, change)
 	}
 	return err
+}
+
+// begin reads the trust state for changes that are deferred, if it was not read
+// since Keep.
+func (c *Client) begin() (err error) {
+	if c.state == nil {
+		c.state, err = c.loadState()
+	}
+	return err
+}
+
+// current returns the trust state as this client sees it now. It is the
+// caller's own.
+func (c *Client) current() (*trustState, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.opts.Deferred {
+		return c.loadState()
+	}
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	state := *c.state // floors are replaced and never changed
+	state.Pins = maps.Clone(state.Pins)
+	return &state, nil
 }
 
 // Keep records durably what refreshes and lookups have seen since it was last
