@@ -255,7 +255,7 @@ func (r *Root) dropPlaceholder(at place, guestPath string) error {
 
 func (a *applier) rmdir(guestPath string) error {
 	at, err := a.dirs.at(guestPath)
-	if missing(err) {
+	if unreached(err) {
 		return nil
 	}
 	if err == nil {

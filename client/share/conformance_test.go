@@ -135,34 +135,37 @@ func TestConformance(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			worlds := map[Method]*world{}
-			runs := map[Method]scenario{Bind: s, Copy: scenarios()[i]}
-			for _, m := range []Method{Bind, Copy} {
-				worlds[m] = newWorld(t)
+			runs := map[Method]scenario{}
+			for _, m := range methods() {
+				runs[m] = scenarios()[i]
+				worlds[m] = newGuest(t, m)
 				if s.prepare != nil {
 					s.prepare(worlds[m])
 				}
 			}
 			before := worlds[Bind].snapshot()
 			for n := range s.steps {
-				var seen []map[string]string
-				for _, m := range []Method{Bind, Copy} {
+				seen := map[Method]map[string]string{}
+				for _, m := range methods() {
 					w := worlds[m]
 					w.t = t
 					runs[m].steps[n](w, m)
 					if problems := w.problems(); len(problems) > 0 {
 						t.Errorf("step %d, %s: problems %q", n, m, problems)
 					}
-					seen = append(seen, w.snapshot())
-				}
-				if d := difference(seen[1], seen[0]); d != "" {
-					t.Errorf("step %d: copy (got) differs from bind (want):\n%s", n, d)
+					seen[m] = w.snapshot()
+					if d := difference(seen[m], seen[Bind]); d != "" {
+						t.Errorf("step %d: %s (got) differs from bind (want):\n%s", n, m, d)
+					}
 				}
 			}
-			if d := difference(worlds[Bind].snapshot(), before); d != "" {
-				t.Errorf("after removal:\n%s", d)
-			}
-			for _, m := range mountsBelow(t, worlds[Bind].root) {
-				t.Errorf("mount left behind: %s", m)
+			for m, w := range worlds {
+				if d := difference(w.snapshot(), before); d != "" {
+					t.Errorf("%s, after removal:\n%s", m, d)
+				}
+				for _, at := range w.mounts() {
+					t.Errorf("%s: mount left behind: %s", m, at)
+				}
 			}
 		})
 	}
@@ -185,7 +188,7 @@ func TestUserNamespace(t *testing.T) {
 // attempt must reach the same end as an undisturbed one.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	for _, m := range []Method{Bind, Copy} {
+	for _, m := range methods() {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s after=%v", m, after), func(t *testing.T) {
 				t.Parallel()
@@ -196,7 +199,7 @@ func TestFaults(t *testing.T) {
 }
 
 func faults(t *testing.T, m Method, after bool) {
-	w := newWorld(t)
+	w := newGuest(t, m)
 	v1, v2 := everything(w, "1"), everything(w, "2")
 	other := w.layer("other", file("/opt/other/a", "a"), file("/opt/other/sub/b", "b"))
 	more := w.layer("more", file("/opt/other/sub/c", "c"))

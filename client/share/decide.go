@@ -18,14 +18,17 @@ var unfoldable = append([]string{"/etc"}, privateTrees...)
 // or as something that goes.
 func (p *planner) decideDir(guestPath string, entries []entry, below bool) error {
 	first := entries[0]
-	fold := len(entries) == 1 && p.change.Method == Bind && first.foldable() && !inTrees(unfoldable, guestPath)
+	kind, fold := p.how.folds()
+	fold = fold && len(entries) == 1 && first.foldable() && !inTrees(unfoldable, guestPath)
 	it, folded := p.fold(guestPath)
 	switch {
 	case below:
-	case folded && p.going[it.pkg] && fold:
+	case folded && p.going[it.pkg] && fold && it.kind == kind:
 		p.take(it, first.tree.by())
-		p.emitFold(guestPath, first, &Origin{p.installed[it.pkg].ID, p.mount(it).Source})
+		p.how.fold(p, guestPath, first, &Origin{p.installed[it.pkg].ID, p.sourceOf(it)})
 		return nil
+	case folded && it.kind == linkItem:
+		return p.unfoldLink(guestPath, it, entries)
 	case folded:
 		return p.unfold(guestPath, it, entries)
 	default:
@@ -35,23 +38,18 @@ func (p *planner) decideDir(guestPath string, entries []entry, below bool) error
 		}
 	}
 	if fold {
-		p.emitFold(guestPath, first, nil)
+		p.how.fold(p, guestPath, first, nil)
 		return nil
 	}
 	return p.makeDir(guestPath, entries, true)
 }
 
-// emitFold makes a whole directory one mount. The directory below it is made
-// with the same mode, in case it is unfolded later.
-func (p *planner) emitFold(guestPath string, e entry, was *Origin) {
-	file := &File{Path: guestPath, Type: repo.Dir, Mode: 0o755}
-	if st, err := e.tree.at(e.path).stat(); err == nil {
-		file.Mode = st.permissions()
+// sourceOf returns the path in its layer that a fold shows.
+func (p *planner) sourceOf(it item) string {
+	if it.kind == linkItem {
+		return p.link(it).Source
 	}
-	op := Op{Kind: OpMount, Path: guestPath, Layer: e.tree.id, Source: e.path, Dir: true, Fresh: was == nil, Was: was, File: file}
-	p.emit(e.tree.by(), op)
-	placed := p.placedOf(e.tree)
-	placed.Mounts = append(placed.Mounts, Mount{Target: guestPath, Source: e.path, Dir: true})
+	return p.mount(it).Source
 }
 
 // by returns the element that carries the tree's operations.

@@ -53,8 +53,8 @@ func (p *planner) record(e entry, want File, own bool) {
 	switch {
 	case e.kind == repo.Symlink && e.private == nil:
 		placed.Links = append(placed.Links, Link{Path: want.Path, Target: want.Link, Own: own})
-	case e.private == nil && p.change.Method == Bind:
-		placed.Mounts = append(placed.Mounts, Mount{Target: want.Path, Source: e.path, Own: own})
+	case e.isShared():
+		p.how.record(placed, e, want, own)
 	default:
 		want.Own = own
 		placed.Files = append(placed.Files, want)
@@ -73,6 +73,9 @@ func (p *planner) joinKeeper(guestPath string, it item, entries []entry, want Fi
 	}
 	for _, old := range p.leaving(guestPath) {
 		p.take(old, entries[0].tree.by())
+		if old.kind == linkItem && p.link(old).Source != "" {
+			p.emit(entries[0].tree.by(), p.dropLink(old)) // it may lead to the layer that goes
+		}
 	}
 	for _, e := range entries {
 		p.record(e, want, own)
@@ -83,7 +86,7 @@ func (p *planner) joinKeeper(guestPath string, it item, entries []entry, want Fi
 func (p *planner) sameAsKept(it item, e entry, want File) (same, own bool, err error) {
 	switch it.kind {
 	case mountItem:
-		if e.kind != repo.Regular || e.private != nil || p.change.Method != Bind {
+		if !e.isShared() || !p.how.mounts() {
 			return false, false, nil
 		}
 		at, err := p.dirs.at(want.Path)
@@ -97,6 +100,10 @@ func (p *planner) sameAsKept(it item, e entry, want File) (same, own bool, err e
 		st, err := e.tree.at(e.path).stat()
 		return have.same(st), p.mount(it).Own, err
 	case linkItem:
+		if l := p.link(it); l.Source != "" {
+			same, err := p.sameAsLinked(l, e)
+			return same, false, err
+		}
 		return e.kind == repo.Symlink && p.link(it).Target == want.Link, p.link(it).Own, nil
 	case fileItem:
 		f := p.file(it)
@@ -113,7 +120,6 @@ func (p *planner) emitFile(guestPath string, e entry, want File, have disk, leav
 	if err != nil {
 		return false, false, err
 	}
-	shared := e.private == nil && e.kind == repo.Regular && p.change.Method == Bind
 	switch {
 	case was != nil && was.own:
 		own = true
@@ -123,15 +129,15 @@ func (p *planner) emitFile(guestPath string, e entry, want File, have disk, leav
 		if err != nil || !same {
 			return false, false, err
 		}
-		if !shared {
+		if !e.isShared() || !p.how.mounts() {
 			return true, true, nil
 		}
 		own = true
 	case have.isDir() && have.there:
 		return false, false, nil
 	}
-	if shared {
-		return own, true, p.emitMount(guestPath, e, have, own, was, leaving)
+	if e.isShared() {
+		return own, true, p.how.share(p, spot{guestPath, e, want, have, own, was, leaving})
 	}
 	return false, true, p.emitPut(guestPath, e, want, have, leaving)
 }
@@ -151,7 +157,7 @@ func (p *planner) uncover(guestPath string, e entry, have disk, leaving []item) 
 			continue
 		}
 		m := p.mount(it)
-		if e.private == nil && e.kind == repo.Regular && p.change.Method == Bind && !m.Dir {
+		if e.isShared() && p.how.mounts() && !m.Dir {
 			return have, &covered{Origin{p.installed[it.pkg].ID, m.Source}, m.Own}, nil
 		}
 		p.emit(e.tree.by(), p.unmountOp(it, true))
@@ -160,21 +166,6 @@ func (p *planner) uncover(guestPath string, e entry, have disk, leaving []item) 
 		}
 	}
 	return have, nil, nil
-}
-
-func (p *planner) emitMount(guestPath string, e entry, have disk, own bool, was *covered, leaving []item) error {
-	op := Op{Kind: OpMount, Path: guestPath, Layer: e.tree.id, Source: e.path, Fresh: !own && was == nil}
-	if was != nil {
-		op.Was = &was.Origin
-	} else if have.there && len(leaving) > 0 {
-		// A file or symlink of a package that goes lies there.
-		if err := p.emitSave(guestPath, e, have, leaving); err != nil {
-			return err
-		}
-		p.emit(e.tree.by(), Op{Kind: OpTake, Path: guestPath})
-	}
-	p.emit(e.tree.by(), op)
-	return nil
 }
 
 // identical reports whether the guest's own file is what the package wants

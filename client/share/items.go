@@ -54,11 +54,15 @@ func (p *planner) file(it item) *File   { return &p.installed[it.pkg].Files[it.i
 // fold returns the package whose folded directory guestPath is.
 func (p *planner) fold(guestPath string) (item, bool) {
 	for _, it := range p.owned[guestPath] {
-		if it.kind == mountItem && p.mount(it).Dir && !p.taken[it] {
+		if p.isFold(it) && !p.taken[it] {
 			return it, true
 		}
 	}
 	return item{}, false
+}
+
+func (p *planner) isFold(it item) bool {
+	return it.kind == mountItem && p.mount(it).Dir || it.kind == linkItem && p.link(it).Dir
 }
 
 func (p *planner) folded(guestPath string) bool {

@@ -21,6 +21,7 @@ type tree struct {
 	element int      // index in Plan.Elements of the package that is added; of an unfolded one: -1
 	via     int      // of an unfolded one: the element that unfolds it
 	view    *os.File // what base names
+	inside  string   // what the guest calls view, if symlinks lead there
 	hash    bool     // shared files are copied: their digests are wanted
 	base    string   // path in the layer of view; "" for the whole layer
 	private map[string]*repo.File
@@ -37,12 +38,12 @@ type entry struct {
 	private *repo.File
 }
 
-func openTree(l Layer, element int, hash bool) (*tree, error) {
+func openTree(l Layer, element int) (*tree, error) {
 	fd, err := unix.Open(l.View, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the layer of %s at %s: %w", l.Name, l.View, err)
 	}
-	t := &tree{id: l.ID, name: l.Name, element: element, hash: hash, view: os.NewFile(uintptr(fd), l.View),
+	t := &tree{id: l.ID, name: l.Name, element: element, view: os.NewFile(uintptr(fd), l.View),
 		private: map[string]*repo.File{}, names: map[string]map[string]bool{},
 		mixed: map[string]bool{}, links: map[uint64]string{}}
 	for i := range l.Private {

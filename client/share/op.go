@@ -32,11 +32,11 @@ type Element struct {
 	Notes  []string      `json:"notes,omitempty"`  // for people: files that were kept aside
 }
 
-// Shift is how the mounts of a package change that itself stays as it is:
-// one that was a whole directory becomes several.
+// Shift is how the mounts, or symlinks, of a package change that itself stays
+// as it is: one that was a whole directory becomes several.
 type Shift struct {
 	ID   repo.Digest `json:"id"`
-	Drop []string    `json:"drop"` // targets of mounts
+	Drop []string    `json:"drop"` // paths of folded directories
 	Gain Placed      `json:"gain"`
 }
 
@@ -50,7 +50,13 @@ func (s *Shift) Apply(placed Placed) Placed {
 	}
 	placed.Mounts = append(kept, s.Gain.Mounts...)
 	placed.Dirs = append(slices.Clip(placed.Dirs), s.Gain.Dirs...)
-	placed.Links = append(slices.Clip(placed.Links), s.Gain.Links...)
+	links := make([]Link, 0, len(placed.Links)+len(s.Gain.Links))
+	for _, l := range placed.Links {
+		if !l.Dir || !slices.Contains(s.Drop, l.Path) {
+			links = append(links, l)
+		}
+	}
+	placed.Links = append(links, s.Gain.Links...)
 	placed.Files = append(slices.Clip(placed.Files), s.Gain.Files...)
 	return placed
 }

@@ -13,7 +13,7 @@ import (
 // Paths lists what the layer has, under the packaged names, sorted. Ghosts
 // are not in it.
 func (l *Layer) Paths() ([]string, error) {
-	t, err := openTree(*l, 0, false)
+	t, err := openTree(*l, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +53,9 @@ func (p *Placed) Paths(root *Root) ([]string, error) {
 	}
 	for _, l := range p.Links {
 		list = append(list, l.Path)
+		if l.Dir {
+			queue = append(queue, l.Path)
+		}
 	}
 	for i := range p.Files {
 		if !p.Files[i].Has(repo.Ghost) {
@@ -62,7 +65,7 @@ func (p *Placed) Paths(root *Root) ([]string, error) {
 	for len(queue) > 0 {
 		dir := queue[0]
 		queue = queue[1:]
-		f, err := root.plain(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+		f, err := openBelow(root.dir, dir, unix.O_RDONLY|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
 		if missing(err) {
 			continue
 		}

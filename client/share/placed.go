@@ -6,15 +6,6 @@ import (
 	"stork/repo"
 )
 
-// Method is how a package's files appear in a guest.
-type Method string
-
-// The share methods.
-const (
-	Bind Method = "bind" // mounts of the layer: no content is written
-	Copy Method = "copy" // the guest's own copies, where nothing can be mounted
-)
-
 // Placed is what one package has in a guest. Paths are the guest's, with all
 // symlinks of directories resolved. It is stored in the guest's state.
 type Placed struct {
@@ -46,7 +37,9 @@ type Dir struct {
 type Link struct {
 	Path   string `json:"path"`
 	Target string `json:"target"`
-	Own    bool   `json:"own,omitempty"` // the guest's own, which was the same already
+	Source string `json:"source,omitempty"` // path in the layer, if it leads into the view
+	Dir    bool   `json:"dir,omitempty"`    // to a whole directory
+	Own    bool   `json:"own,omitempty"`    // the guest's own, which was the same already
 }
 
 // File is a file that is the guest's own: a private one, or a copy.

@@ -42,10 +42,12 @@ const theGuest = "the guest"
 // changed. All conflicts are found here and joined: see [ConflictError].
 // installed is everything that is placed, also what is to be removed.
 func MakePlan(ctx context.Context, root *Root, installed []Placed, change Change) (*Plan, error) {
-	if change.Method != Bind && change.Method != Copy {
-		return nil, fmt.Errorf("cannot place packages: unknown share method %q", change.Method)
+	how, err := change.Method.sharer()
+	if err != nil {
+		return nil, fmt.Errorf("cannot place packages: %w", err)
 	}
 	p := newPlanner(ctx, root, installed, change)
+	p.how = how
 	defer p.close()
 	if err := p.open(); err != nil {
 		return nil, err
@@ -76,6 +78,7 @@ type planner struct {
 	ctx       context.Context
 	root      *Root
 	change    Change
+	how       sharer
 	installed []Placed
 	going     []bool // by index of installed
 	owned     map[string][]item
@@ -111,21 +114,14 @@ func newPlanner(ctx context.Context, root *Root, installed []Placed, change Chan
 
 func (p *planner) open() error {
 	for i, l := range p.change.Add {
-		t, err := openTree(l, i, p.change.Method == Copy)
+		t, err := openTree(l, i)
 		if err != nil {
 			return err
 		}
 		p.trees = append(p.trees, t)
 		p.plan.Elements = append(p.plan.Elements, Element{ID: l.ID, Placed: Placed{ID: l.ID, Method: p.change.Method}})
-		if p.change.Method != Bind {
-			continue
-		}
-		var fs unix.Statfs_t
-		if err := unix.Fstatfs(int(t.view.Fd()), &fs); err != nil {
-			return fmt.Errorf("cannot look at the layer of %s: %w", l.Name, err)
-		}
-		if fs.Flags&unix.ST_RDONLY == 0 {
-			return fmt.Errorf("cannot share the layer of %s: %s can be written to", l.Name, l.View)
+		if err := p.how.accept(p.root, t); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -208,8 +204,10 @@ func (p *planner) existingDir(guestPath string) (dir string, fill bool, err erro
 		return guestPath, false, nil
 	case err != nil:
 		return "", false, err
+	case p.folded(guestPath):
+		return guestPath, false, nil
 	case st.isDir():
-		return guestPath, !p.folded(guestPath), nil
+		return guestPath, true, nil
 	case !st.isLink() || p.allGoing(guestPath):
 		return guestPath, false, nil
 	}

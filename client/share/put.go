@@ -332,8 +332,8 @@ func (a *applier) syncDirs(names map[string]bool) error {
 	var open []place
 	for _, dir := range sortedKeys(names) {
 		at, err := a.dirs.at(path.Join(dir, "x"))
-		if missing(err) {
-			continue // it went with its package
+		if unreached(err) {
+			continue // it went with its package, or is a symlink again
 		}
 		if err != nil {
 			return err

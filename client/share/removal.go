@@ -74,8 +74,8 @@ func (p *planner) removal(pkg, element int) error {
 	}
 	for i := range placed.Links {
 		it := item{pkg, linkItem, i}
-		if l := p.link(it); !p.taken[it] && !l.Own && !p.shared(it, l.Path) {
-			p.emit(element, Op{Kind: OpDrop, Path: l.Path})
+		if l := p.link(it); !p.taken[it] && !l.Own && (l.Source != "" && !p.claimed(l.Path) || !p.shared(it, l.Path)) {
+			p.emit(element, p.dropLink(it))
 		}
 	}
 	for i := range placed.Files {

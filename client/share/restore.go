@@ -132,7 +132,7 @@ func (c *checker) check(p *Placed) error {
 			found(l.Path, Replaced, "is no symlink")
 		case err != nil:
 			return err
-		case target != l.Target:
+		case target != l.Target && !(l.Source != "" && c.sameFile(target, l.Target)):
 			found(l.Path, Changed, "leads to "+target)
 		}
 	}
@@ -173,6 +173,24 @@ func (c *checker) readlink(guestPath string) (string, error) {
 		return "", err
 	}
 	return readlinkAt(int(at.dir.Fd()), at.name)
+}
+
+// sameFile reports whether two symlinks into the view lead to one file, which
+// several packages have.
+func (c *checker) sameFile(a, b string) bool {
+	var found [2]info
+	for i, name := range []string{a, b} {
+		f, err := c.root.follow(name, 0)
+		if err != nil {
+			return false
+		}
+		found[i], err = statAt(int(f.Fd()), "")
+		f.Close() // only a reference
+		if err != nil {
+			return false
+		}
+	}
+	return found[0].same(found[1])
 }
 
 func (c *checker) checkMount(id repo.Digest, m Mount) (What, error) {
@@ -266,8 +284,8 @@ func kindOf(t repo.FileType) uint16 {
 // Validate holds what was read from a file to the rules that placing keeps:
 // absolute and clean paths.
 func (p *Placed) Validate() error {
-	if p.Method != Bind && p.Method != Copy {
-		return fmt.Errorf("unknown share method %q", p.Method)
+	if _, err := p.Method.sharer(); err != nil {
+		return err
 	}
 	var paths []string
 	for _, m := range p.Mounts {
@@ -281,6 +299,9 @@ func (p *Placed) Validate() error {
 	}
 	for _, l := range p.Links {
 		paths = append(paths, l.Path)
+		if l.Source != "" && (l.Source != path.Clean(l.Source) || !path.IsAbs(l.Source)) {
+			return fmt.Errorf("path %q is not absolute and clean", l.Source)
+		}
 	}
 	for i := range p.Files {
 		paths = append(paths, p.Files[i].Path)

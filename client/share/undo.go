@@ -92,7 +92,7 @@ func (a *applier) undo(op *Op) error {
 
 func (a *applier) undoMount(op *Op) error {
 	at, err := a.dirs.at(op.Path)
-	if missing(err) {
+	if unreached(err) {
 		return nil
 	}
 	var have info
@@ -150,7 +150,7 @@ func (a *applier) undoMounted(op *Op, at place, have info) error {
 // left alone.
 func (a *applier) undoFile(op *Op) error {
 	at, err := a.dirs.at(op.Path)
-	if missing(err) {
+	if unreached(err) {
 		return nil
 	}
 	if err != nil {
@@ -200,3 +200,7 @@ func (a *applier) undoFresh(at place, op *Op) error {
 	}
 	return a.root.disk.Remove(at.path())
 }
+
+// unreached reports that the directory of what is to be undone is not there,
+// or is still a folded one's symlink.
+func unreached(err error) bool { return missing(err) || errors.Is(err, unix.ELOOP) }

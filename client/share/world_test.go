@@ -70,11 +70,36 @@ type world struct {
 	t       *testing.T
 	dir     string
 	root    string
+	view    string // where layers are
 	views   map[repo.Digest]string
 	objects int
 	layers  int
 	placed  []Placed
 	names   map[repo.Digest]string
+}
+
+// methods are all share methods that work here.
+func methods() []Method { return []Method{Bind, Symlink, Copy} }
+
+// newGuest is a world for one method.
+func newGuest(t *testing.T, m Method) *world {
+	t.Helper()
+	w := newWorld(t)
+	if m == Symlink {
+		w.view = filepath.Join(w.root, inside, "view")
+	}
+	for _, dir := range []string{inside, kept} {
+		w.must(os.MkdirAll(filepath.Join(w.root, dir), 0o755))
+	}
+	return w
+}
+
+// mounts lists the mounts in the guest but for its view.
+func (w *world) mounts() []string {
+	w.t.Helper()
+	return slices.DeleteFunc(mountsBelow(w.t, w.root), func(m string) bool {
+		return strings.HasPrefix(m, filepath.Join(w.root, inside)+"/")
+	})
 }
 
 func newWorld(t *testing.T) *world {
@@ -83,7 +108,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { unmountBelow(t, filepath.Dir(w.dir)) })
 	// In memory, since nothing here is about to lose power.
 	w.must(unix.Mount("tmpfs", w.dir, "tmpfs", 0, "mode=755"))
-	w.root = filepath.Join(w.dir, "root")
+	w.root, w.view = filepath.Join(w.dir, "root"), filepath.Join(w.dir, "view")
 	for _, dir := range []string{"usr/bin", "usr/lib", "etc", "var/lib", "opt", "tmp"} {
 		w.must(os.MkdirAll(filepath.Join(w.root, dir), 0o755))
 	}
@@ -164,7 +189,7 @@ func (w *world) layer(name string, files ...repo.File) Layer {
 	w.t.Helper()
 	w.layers++
 	l := Layer{ID: repo.DigestOf(fmt.Append(nil, name, w.layers)), Name: name}
-	l.View = filepath.Join(w.dir, "view", l.ID.Hex())
+	l.View = filepath.Join(w.view, l.ID.Hex())
 	w.must(os.MkdirAll(l.View, 0o755))
 	for _, f := range files {
 		at := filepath.Join(l.View, f.Path)
@@ -296,40 +321,54 @@ func (w *world) problems() []string {
 func (w *world) snapshot() map[string]string {
 	w.t.Helper()
 	tree, inodes := map[string]string{}, map[string]string{}
-	w.must(filepath.WalkDir(w.root, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(p, &st); err != nil {
-			return err
-		}
-		name := strings.TrimPrefix(p, w.root)
-		line := fmt.Sprintf("%o %d:%d", st.Mode, st.Uid, st.Gid)
-		switch {
-		case d.Type()&fs.ModeSymlink != 0:
-			link, err := os.Readlink(p)
-			if err != nil {
-				return err
-			}
-			line = "-> " + link
-		case d.Type().IsRegular():
-			b, err := os.ReadFile(p)
-			if err != nil {
-				return err
-			}
-			line += " " + string(b)
-			inode := fmt.Sprintf("%d:%d", st.Dev, st.Ino)
-			if first := inodes[inode]; first != "" {
-				line += " = " + first
-			} else {
-				inodes[inode] = name
-			}
-		}
-		tree[name] = line
-		return nil
-	}))
+	w.see("", w.root, tree, inodes)
 	return tree
+}
+
+// inside are the guest's directories that are no part of what it sees: the
+// view, and what stork keeps for itself.
+const (
+	inside = "/run/stork"
+	kept   = "/var/lib/stork"
+)
+
+// see describes what is at a path of the guest. Symlinks into the view are
+// followed.
+func (w *world) see(name, at string, tree, inodes map[string]string) {
+	w.t.Helper()
+	if name == inside || name == kept {
+		return
+	}
+	link, err := os.Readlink(at)
+	if err == nil && strings.HasPrefix(link, inside+"/") {
+		at = filepath.Join(w.root, link)
+		link, err = os.Readlink(at)
+	}
+	var st unix.Stat_t
+	w.must(unix.Lstat(at, &st))
+	line := fmt.Sprintf("%o %d:%d", st.Mode, st.Uid, st.Gid)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+		w.must(err)
+		line = "-> " + link
+	case unix.S_IFDIR:
+		list, err := os.ReadDir(at)
+		w.must(err)
+		for _, d := range list {
+			w.see(name+"/"+d.Name(), filepath.Join(at, d.Name()), tree, inodes)
+		}
+	case unix.S_IFREG:
+		b, err := os.ReadFile(at)
+		w.must(err)
+		line += " " + string(b)
+		inode := fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+		if first := inodes[inode]; first != "" {
+			line += " = " + first
+		} else {
+			inodes[inode] = name
+		}
+	}
+	tree[name] = line
 }
 
 // difference says in which paths two snapshots differ.
