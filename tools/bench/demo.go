@@ -1,13 +1,10 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -133,83 +130,9 @@ func (d *demo) copy(ctx context.Context) error {
 	return nil
 }
 
-// memory runs the same program in every guest, waiting for input, and adds
-// up what the processes have in memory, shared pages divided fairly.
-func (d *demo) memory(ctx context.Context, program string) (int64, error) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	for _, guest := range d.tb.Guests("") {
-		in, hold, err := os.Pipe()
-		if err != nil {
-			return 0, err
-		}
-		defer in.Close()
-		defer hold.Close()
-		go func() {
-			_, _ = d.tb.Exec(ctx, guest, testbed.Command{Args: []string{program}, Stdin: in}) // ends with ctx
-		}()
-	}
-	return sumPss(ctx, program, len(d.tb.Guests("")))
-}
-
-// sumPss waits for n processes of that program and adds up the proportional
-// set sizes of what they map of it.
-func sumPss(ctx context.Context, program string, n int) (int64, error) {
-	for range 100 {
-		var total int64
-		found := 0
-		dirs, err := filepath.Glob("/proc/[0-9]*/cmdline")
-		if err != nil {
-			return 0, err
-		}
-		for _, cmdline := range dirs {
-			b, err := os.ReadFile(cmdline)
-			if err != nil || string(bytes.TrimRight(b, "\x00")) != program {
-				continue // ended, or another
-			}
-			pss, err := filePss(filepath.Join(filepath.Dir(cmdline), "smaps"), program)
-			if err == nil && pss > 0 {
-				found, total = found+1, total+pss
-			}
-		}
-		if found == n {
-			return total, nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	return 0, fmt.Errorf("cannot find %d processes of %s", n, program)
-}
-
-// filePss adds up Pss of the mappings of the program's own file.
-func filePss(smaps, program string) (total int64, err error) {
-	b, err := os.ReadFile(smaps)
-	if err != nil {
-		return 0, err
-	}
-	ours := false
-	for line := range strings.Lines(string(b)) {
-		fields := strings.Fields(line)
-		switch {
-		case len(fields) >= 5 && strings.Contains(fields[0], "-"):
-			ours = len(fields) > 5 && filepath.Base(fields[5]) == filepath.Base(program)
-		case ours && len(fields) == 3 && fields[0] == "Pss:":
-			var kb int64
-			if _, err := fmt.Sscan(fields[1], &kb); err != nil {
-				return 0, err
-			}
-			total += kb << 10
-		}
-	}
-	return total, nil
-}
-
 // table prints what everything cost.
 func (d *demo) table(ctx context.Context, out io.Writer) error {
-	shared, err := d.memory(ctx, "/opt/"+bigName+"/bin/gofmt")
+	shared, err := d.memory(ctx, "/opt/"+bigName+"/bin/gofmt", d.tb.Guests(""))
 	if err != nil {
 		return err
 	}
@@ -218,7 +141,7 @@ func (d *demo) table(ctx context.Context, out io.Writer) error {
 			return err
 		}
 	}
-	private, err := d.memory(ctx, "/var/tmp/bin/gofmt")
+	private, err := d.memory(ctx, "/var/tmp/bin/gofmt", d.tb.Guests(""))
 	if err != nil {
 		return err
 	}

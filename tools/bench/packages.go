@@ -14,6 +14,10 @@ import (
 // sizedPackage writes a package of n small files below /opt/NAME, with a
 // program that proves that it runs, and returns its path.
 func sizedPackage(dir, name string, n int) (string, error) {
+	return writePackage(dir, sizedSpec(name, n))
+}
+
+func sizedSpec(name string, n int) fixtures.Spec {
 	spec := fixtures.Spec{Name: name, Arch: "noarch", Summary: fmt.Sprintf("%d files", n)}
 	prefix := "/opt/" + name
 	spec.Files = append(spec.Files, fixtures.Program(prefix+"/bin/"+name, "#!/bin/sh\necho "+name+" runs\n"))
@@ -21,7 +25,7 @@ func sizedPackage(dir, name string, n int) (string, error) {
 		path := fmt.Sprintf("%s/share/d%02d/f%05d", prefix, i/100, i)
 		spec.Files = append(spec.Files, fixtures.Text(path, content(name, i)))
 	}
-	return writePackage(dir, spec)
+	return spec
 }
 
 // content is about 2 KB that differ from file to file.
@@ -47,6 +51,15 @@ func treePackage(dir, name, source, prefix string) (path string, files int, err 
 	}
 	path, err = writePackage(dir, spec)
 	return path, len(spec.Files), err
+}
+
+// entryAt is a file as its directory lists it.
+func entryAt(path string) (fs.DirEntry, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	return fs.FileInfoToDirEntry(info), nil
 }
 
 // treeFile describes one file of the machine's own tree; what is neither file,

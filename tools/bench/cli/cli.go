@@ -20,6 +20,8 @@ type grammar struct {
 	program.Common
 	Install installCommand `cmd:"" help:"The first install on a host, and those of further guests, beside rpm."`
 	Index   indexCommand   `cmd:"" help:"What many packages in the repository cost."`
+	Density densityCommand `cmd:"" help:"What further guests cost in disk and memory, beside guests with copies."`
+	Crowd   crowdCommand   `cmd:"" help:"Many guests installing the same package at the same moment."`
 	Demo    demoCommand    `cmd:"" help:"The main job from end to end, with a table of what it cost."`
 	All     allCommand     `cmd:"" help:"All benchmarks, written down."`
 }
@@ -66,6 +68,34 @@ type indexCommand struct {
 // Run measures.
 func (c *indexCommand) Run(ctx context.Context, out program.Streams) error {
 	v, err := bench.IndexAlone(ctx, c.Packages, out.Err)
+	if err != nil {
+		return err
+	}
+	return print(out, v)
+}
+
+type densityCommand struct {
+	figures
+	Guests int `default:"100" help:"Guests."`
+}
+
+// Run measures.
+func (c *densityCommand) Run(ctx context.Context, out program.Streams) error {
+	v, err := bench.MeasureDensity(ctx, c.Guests, out.Err)
+	if err != nil {
+		return err
+	}
+	return print(out, v)
+}
+
+type crowdCommand struct {
+	figures
+	Guests int `default:"1000" help:"Guests."`
+}
+
+// Run measures.
+func (c *crowdCommand) Run(ctx context.Context, out program.Streams) error {
+	v, err := bench.MeasureCrowd(ctx, c.Guests, out.Err)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,148 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"stork/fixtures"
+)
+
+// Density are the figures of `stork-bench density`. Memory is the proportional
+// set size (Pss, proc_pid_smaps(5)) of what the processes map of the program's
+// file, one process in each guest.
+type Density struct {
+	Guests            int   `json:"guests"`
+	Files             int   `json:"files"`
+	InstalledBytes    int64 `json:"installed_bytes"`      // of the package's files
+	DiskPerGuestBytes int64 `json:"disk_per_guest_bytes"` // mean over all guests but the first, from before their first stork command
+	CopyDiskBytes     int64 `json:"copy_disk_bytes"`      // of one guest, when it copies the files
+	PssTotalBytes     int64 `json:"pss_total_bytes"`
+	PssSingleBytes    int64 `json:"pss_single_bytes"` // with one guest running it
+	CopyPssTotalBytes int64 `json:"copy_pss_total_bytes"`
+}
+
+const (
+	densityName  = "dense"
+	densityFiles = 10000
+)
+
+// MeasureDensity measures what further guests cost in disk and memory, beside
+// guests that have copies of their own.
+func MeasureDensity(ctx context.Context, guests int, log io.Writer) (*Density, error) {
+	l, err := newLab(ctx, guests, log)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	d := &density{lab: l, figures: &Density{Guests: guests, Files: densityFiles}}
+	for _, step := range []func(context.Context) error{d.publish, d.install, d.share, d.copy} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return d.figures, nil
+}
+
+type density struct {
+	*lab
+	figures *Density
+}
+
+// publish makes a package of small files and one program, large enough to be
+// seen in memory: Go's own formatter, which waits for its input.
+func (d *density) publish(ctx context.Context) error {
+	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("cannot find the Go tree: %w", err)
+	}
+	program, err := treeFileAt(filepath.Join(strings.TrimSpace(string(root)), "bin", "gofmt"), d.program())
+	if err != nil {
+		return err
+	}
+	spec := sizedSpec(densityName, densityFiles-1)
+	spec.Files = append(spec.Files, program)
+	for i := range spec.Files {
+		d.figures.InstalledBytes += int64(len(spec.Files[i].Content))
+	}
+	path, err := writePackage(d.packages(), spec)
+	if err != nil {
+		return err
+	}
+	return d.tb.Publish(ctx, "alice", []string{path})
+}
+
+func (d *density) program() string { return "/opt/" + densityName + "/bin/gofmt" }
+
+// install installs the package everywhere.
+func (d *density) install(ctx context.Context) error {
+	before, err := d.tb.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	guests := d.tb.Guests("")
+	d.say("installing %d files in %d guests", densityFiles, len(guests))
+	for _, guest := range guests {
+		if _, _, err := d.run(ctx, guest, "stork", "install", "-y", "-q", densityName); err != nil {
+			return err
+		}
+	}
+	after, err := d.tb.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	further := guests[min(1, len(guests)-1):]
+	for _, guest := range further {
+		d.figures.DiskPerGuestBytes += after.Guests[guest].PrivateBytes - before.Guests[guest].PrivateBytes
+	}
+	d.figures.DiskPerGuestBytes /= int64(len(further))
+	return nil
+}
+
+// share runs the program in one guest, and then in all.
+func (d *density) share(ctx context.Context) (err error) {
+	guests := d.tb.Guests("")
+	if d.figures.PssSingleBytes, err = d.memory(ctx, d.program(), guests[:1]); err != nil {
+		return err
+	}
+	d.figures.PssTotalBytes, err = d.memory(ctx, d.program(), guests)
+	return err
+}
+
+// copy does what installing without sharing does: all files in one guest, for
+// the disk, and the program in all of them, for the memory.
+func (d *density) copy(ctx context.Context) error {
+	guests := d.tb.Guests("")
+	before, err := d.tb.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	if _, _, err := d.run(ctx, guests[0], "cp", "-a", "/opt/"+densityName, "/var/tmp/"); err != nil {
+		return err
+	}
+	after, err := d.tb.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	d.figures.CopyDiskBytes = after.Guests[guests[0]].PrivateBytes - before.Guests[guests[0]].PrivateBytes
+	const copied = "/var/tmp/copied/gofmt"
+	for _, guest := range guests {
+		if _, _, err := d.run(ctx, guest, "sh", "-c", "mkdir -p /var/tmp/copied && cp "+d.program()+" "+copied); err != nil {
+			return err
+		}
+	}
+	d.figures.CopyPssTotalBytes, err = d.memory(ctx, copied, guests)
+	return err
+}
+
+// treeFileAt describes one file of the machine under another path.
+func treeFileAt(path, target string) (fixtures.File, error) {
+	entry, err := entryAt(path)
+	if err != nil {
+		return fixtures.File{}, err
+	}
+	return treeFile(path, target, entry)
+}
