@@ -19,15 +19,27 @@ type Density struct {
 	Files             int   `json:"files"`
 	InstalledBytes    int64 `json:"installed_bytes"`      // of the package's files
 	DiskPerGuestBytes int64 `json:"disk_per_guest_bytes"` // mean over all guests but the first, from before their first stork command
-	CopyDiskBytes     int64 `json:"copy_disk_bytes"`      // of one guest, when it copies the files
 	PssTotalBytes     int64 `json:"pss_total_bytes"`
 	PssSingleBytes    int64 `json:"pss_single_bytes"` // with one guest running it
 	CopyPssTotalBytes int64 `json:"copy_pss_total_bytes"`
+
+	// Growth is what each guest cost in turn, the first one first.
+	Growth Growth `json:"growth"`
+}
+
+// Growth has a value for every guest; copying is measured in the first few.
+type Growth struct {
+	InstallMS     []float64 `json:"install_ms"`
+	PrivateBytes  []int64   `json:"private_bytes"`
+	StoreBytes    int64     `json:"store_bytes"` // of the host, once
+	CopyMS        []float64 `json:"copy_ms"`
+	CopyDiskBytes []int64   `json:"copy_disk_bytes"`
 }
 
 const (
 	densityName  = "dense"
 	densityFiles = 10000
+	copyGuests   = 10 // in how many guests the files are copied too
 )
 
 // MeasureDensity measures what further guests cost in disk and memory, beside
@@ -86,19 +98,27 @@ func (d *density) install(ctx context.Context) error {
 	guests := d.tb.Guests("")
 	d.say("installing %d files in %d guests", densityFiles, len(guests))
 	for _, guest := range guests {
-		if _, _, err := d.run(ctx, guest, "stork", "install", "-y", "-q", densityName); err != nil {
+		result, _, err := d.run(ctx, guest, "stork", "install", "-y", "-q", densityName)
+		if err != nil {
 			return err
 		}
+		d.figures.Growth.InstallMS = append(d.figures.Growth.InstallMS, milliseconds(result.Elapsed))
 	}
 	after, err := d.tb.Stats(ctx)
 	if err != nil {
 		return err
 	}
-	further := guests[min(1, len(guests)-1):]
-	for _, guest := range further {
-		d.figures.DiskPerGuestBytes += after.Guests[guest].PrivateBytes - before.Guests[guest].PrivateBytes
+	nest := d.tb.Nests()[0]
+	d.figures.Growth.StoreBytes = after.Nests[nest].StoreBytes - before.Nests[nest].StoreBytes
+	var further int64
+	for i, guest := range guests {
+		private := after.Guests[guest].PrivateBytes - before.Guests[guest].PrivateBytes
+		d.figures.Growth.PrivateBytes = append(d.figures.Growth.PrivateBytes, private)
+		if i > 0 {
+			further += private
+		}
 	}
-	d.figures.DiskPerGuestBytes /= int64(len(further))
+	d.figures.DiskPerGuestBytes = further / int64(max(1, len(guests)-1))
 	return nil
 }
 
@@ -112,22 +132,31 @@ func (d *density) share(ctx context.Context) (err error) {
 	return err
 }
 
-// copy does what installing without sharing does: all files in one guest, for
-// the disk, and the program in all of them, for the memory.
+// copy does what installing without sharing does: all files in a few guests,
+// and the program in all of them, for the memory.
 func (d *density) copy(ctx context.Context) error {
 	guests := d.tb.Guests("")
 	before, err := d.tb.Stats(ctx)
 	if err != nil {
 		return err
 	}
-	if _, _, err := d.run(ctx, guests[0], "cp", "-a", "/opt/"+densityName, "/var/tmp/"); err != nil {
-		return err
+	some := guests[:min(len(guests), copyGuests)]
+	d.say("copying them in %d guests", len(some))
+	for _, guest := range some {
+		result, _, err := d.run(ctx, guest, "sh", "-c", "cp -a /opt/"+densityName+" /var/tmp/ && sync -f /var/tmp")
+		if err != nil {
+			return err
+		}
+		d.figures.Growth.CopyMS = append(d.figures.Growth.CopyMS, milliseconds(result.Elapsed))
 	}
 	after, err := d.tb.Stats(ctx)
 	if err != nil {
 		return err
 	}
-	d.figures.CopyDiskBytes = after.Guests[guests[0]].PrivateBytes - before.Guests[guests[0]].PrivateBytes
+	for _, guest := range some {
+		private := after.Guests[guest].PrivateBytes - before.Guests[guest].PrivateBytes
+		d.figures.Growth.CopyDiskBytes = append(d.figures.Growth.CopyDiskBytes, private)
+	}
 	const copied = "/var/tmp/copied/gofmt"
 	for _, guest := range guests {
 		if _, _, err := d.run(ctx, guest, "sh", "-c", "mkdir -p /var/tmp/copied && cp "+d.program()+" "+copied); err != nil {
@@ -136,6 +165,28 @@ func (d *density) copy(ctx context.Context) error {
 	}
 	d.figures.CopyPssTotalBytes, err = d.memory(ctx, copied, guests)
 	return err
+}
+
+// plot draws time and disk against the number of guests.
+func (d *Density) plot(timePath, diskPath string) error {
+	g := &d.Growth
+	err := plotGuests(timePath, fmt.Sprintf("Installing %d files in one guest after another", d.Files), "seconds, added up",
+		line{"Stork", summed(g.InstallMS, 1e-3, 0)}, line{"copying", summed(g.CopyMS, 1e-3, 0)})
+	if err != nil {
+		return err
+	}
+	return plotGuests(diskPath, fmt.Sprintf("Disk of %d files in all guests, with the host's store", d.Files), "MB",
+		line{"Stork", summed(g.PrivateBytes, 1e-6, float64(g.StoreBytes)*1e-6)}, line{"copying", summed(g.CopyDiskBytes, 1e-6, 0)})
+}
+
+// summed adds up values, beginning with what is there before the first.
+func summed[N int64 | float64](values []N, unit, before float64) []float64 {
+	sums := make([]float64, len(values))
+	for i, v := range values {
+		before += float64(v) * unit
+		sums[i] = before
+	}
+	return sums
 }
 
 // treeFileAt describes one file of the machine under another path.

@@ -2,10 +2,8 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -21,6 +19,10 @@ type Install struct {
 	SecondP50MS float64  `json:"second_p50_ms"`
 	SecondP99MS float64  `json:"second_p99_ms"`
 	Packages    int      `json:"packages"` // others in the repository
+
+	// PeersMS is what others take for the same files into an empty directory:
+	// rpm, dnf, dpkg, unpacking with tar, copying; those that are here.
+	PeersMS map[string]float64 `json:"peers_ms"`
 }
 
 const (
@@ -53,7 +55,7 @@ func MeasureInstall(ctx context.Context, l *lab, files, others int) (*Install, e
 }
 
 // measureFirst installs each package once on a host that lacks it, and with
-// rpm into an empty directory, in turn. Nothing is deleted meanwhile: after
+// every peer into an empty directory, in turn. Nothing is deleted meanwhile: after
 // many deletions ext4 makes new files slowly for a while, and whoever came
 // next would pay for it.
 func (l *lab) measureFirst(ctx context.Context, figures *Install, paths []string) error {
@@ -61,46 +63,29 @@ func (l *lab) measureFirst(ctx context.Context, figures *Install, paths []string
 	if _, _, err := l.run(ctx, first, "stork", "status"); err != nil {
 		return err
 	}
-	var ours, rpms []time.Duration
+	var ours []time.Duration
+	others := map[string][]time.Duration{}
 	for k, path := range paths {
-		result, _, err := l.run(ctx, first, "stork", "install", "-y", "-q", fmt.Sprintf("bench-%d-%d", figures.Files, k))
+		name := fmt.Sprintf("bench-%d-%d", figures.Files, k)
+		result, _, err := l.run(ctx, first, "stork", "install", "-y", "-q", name)
 		if err != nil {
 			return err
 		}
 		ours = append(ours, result.Elapsed)
-		took, err := l.rpmInstall(ctx, path, filepath.Join(l.dir, fmt.Sprintf("rpm-root-%d-%d", figures.Files, k)))
-		if errors.Is(err, exec.ErrNotFound) {
-			l.say("no rpm here: rpm_ms is null")
-			continue
-		}
-		if err != nil {
+		if err := l.measurePeers(ctx, path, filepath.Join(l.dir, "peers", name), others); err != nil {
 			return err
 		}
-		rpms = append(rpms, took)
 	}
 	figures.FirstMS = percentile(ours, 50)
-	if len(rpms) > 0 {
-		median := percentile(rpms, 50)
-		figures.RPMMS = &median
+	figures.PeersMS = map[string]float64{}
+	for name, times := range others {
+		figures.PeersMS[name] = percentile(times, 50)
 	}
-	l.say("first installs of %d files: %v; rpm -i: %v", figures.Files, ours, rpms)
+	if rpm, ok := figures.PeersMS["rpm"]; ok {
+		figures.RPMMS = &rpm
+	}
+	l.say("first installs of %d files: %v; beside it: %v", figures.Files, ours, others)
 	return nil
-}
-
-// rpmInstall installs the same file with rpm into an empty directory.
-func (l *lab) rpmInstall(ctx context.Context, path, root string) (time.Duration, error) {
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return 0, err
-	}
-	if out, err := exec.CommandContext(ctx, "rpm", "--root", root, "--initdb").CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("cannot make an rpm database: %w: %s", err, out)
-	}
-	started := time.Now()
-	out, err := exec.CommandContext(ctx, "rpm", "--root", root, "-i", "--nodeps", path).CombinedOutput()
-	if err != nil {
-		return 0, fmt.Errorf("cannot install with rpm: %w: %s", err, out)
-	}
-	return time.Since(started), nil
 }
 
 // measureSecond installs and removes one package in every other guest.
