@@ -163,7 +163,7 @@ func (r *Record) check() error {
 	if r.Blob.Format != RPM {
 		return fmt.Errorf("unknown blob format %q", r.Blob.Format)
 	}
-	if r.Blob.Size <= 0 || r.FileList.Size <= 0 || r.FileList.Count < 0 || r.InstalledSize < 0 {
+	if r.Blob.Size <= 0 || r.FileList.Size <= 0 || r.FileList.Size > MaxFileList || r.FileList.Count < 0 || r.InstalledSize < 0 {
 		return errors.New("a size is out of range")
 	}
 	if !isVersion(r.Version) || !isVersion(r.Release) {

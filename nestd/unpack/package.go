@@ -25,7 +25,8 @@ type Options struct {
 	UID, GID int      // whom the child runs as: see confine.User
 	Log      *slog.Logger
 
-	// From the verified record: bytes of all files, and of the file list.
+	// From the verified record: bytes of all files, and of the file list, of
+	// which no more than repo.MaxFileList may come whatever the record says.
 	InstalledSize int64
 	FileListSize  int64
 }
@@ -61,7 +62,7 @@ type Package struct {
 // Open starts a child on the blob, of which it uses neither offset nor right
 // to write, and reads the file list. The caller closes the package.
 func Open(ctx context.Context, o Options, blob *os.File, want repo.Object) (*Package, error) {
-	allowed := timeFor(want.Size, o.InstalledSize)
+	allowed := timeFor(want.Size, o.InstalledSize, o.FileListSize)
 	ctx, cancel := context.WithTimeoutCause(ctx, allowed, fmt.Errorf("took longer than %v", allowed))
 	p := &Package{ctx: ctx, cancel: cancel, blob: blob, want: want, stderr: &tail{}, left: o.InstalledSize}
 	if err := p.start(o, allowed); err != nil {
@@ -69,17 +70,22 @@ func Open(ctx context.Context, o Options, blob *os.File, want repo.Object) (*Pac
 		return nil, p.explain(err)
 	}
 	var err error
-	if p.list, err = p.in.whole(sendsList, o.FileListSize); err != nil {
+	if p.list, err = p.in.whole(sendsList, min(o.FileListSize, repo.MaxFileList)); err != nil {
 		return nil, errors.Join(p.fail(err), p.Close())
 	}
 	return p, nil
 }
 
-// timeFor bounds the work on a package, of which 1 MB/s is expected of the
-// slowest machine with the slowest compression.
-func timeFor(blob, installed int64) time.Duration {
-	return time.Minute + time.Duration((blob+installed)>>20)*time.Second
+// timeFor bounds the work on a package, the caller's writing included. Of the
+// slowest machine, with the slowest compression and disk, 1 MB/s is expected,
+// and 128 KB of file list: some 900 files, each made and linked.
+func timeFor(blob, installed, list int64) time.Duration {
+	seconds := blob>>20 + installed>>20 + list>>17
+	return time.Minute + time.Duration(min(seconds, maxSeconds))*time.Second
 }
+
+// maxSeconds is a week: a sum beyond is nothing but a number in a record.
+const maxSeconds = 7 * 24 * 60 * 60
 
 func (p *Package) start(o Options, allowed time.Duration) error {
 	if uid, _ := confine.User(o.UID, o.GID); uid != o.UID && o.Log != nil {

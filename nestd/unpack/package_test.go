@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -299,6 +300,39 @@ func TestMisbehaviour(t *testing.T) {
 				t.Errorf("error %v, want %v with %q", err, ErrPackage, tt.text)
 			}
 		})
+	}
+}
+
+// TestEndlessListOfALyingRecord says that a record which promises a list of
+// any size does not make the daemon allocate it.
+func TestEndlessListOfALyingRecord(t *testing.T) {
+	t.Parallel()
+	o := options(t, "bad", "endless list")
+	o.FileListSize = math.MaxInt64
+	blob := []byte("not looked at")
+	_, err := unpackAll(t, t.Context(), o, blob, repo.ObjectOf(blob))
+	if !errors.Is(err, ErrPackage) || !strings.Contains(err.Error(), "at most 268435456 are allowed") {
+		t.Errorf("error %v, want %v with the limit", err, ErrPackage)
+	}
+}
+
+// TestTimeFor says that many small files get more time than one, and that no
+// record makes the sum overflow.
+func TestTimeFor(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		blob, installed, list int64
+		want                  time.Duration
+	}{
+		{0, 0, 0, time.Minute},
+		{1 << 20, 1 << 30, 1 << 10, time.Minute + 1025*time.Second},
+		{1 << 20, 0, 32 << 20, time.Minute + 257*time.Second},
+		{math.MaxInt64, math.MaxInt64, math.MaxInt64, time.Minute + 7*24*time.Hour},
+	}
+	for _, tt := range tests {
+		if got := timeFor(tt.blob, tt.installed, tt.list); got != tt.want {
+			t.Errorf("timeFor(%d, %d, %d) = %v, want %v", tt.blob, tt.installed, tt.list, got, tt.want)
+		}
 	}
 }
 
