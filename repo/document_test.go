@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -59,6 +60,15 @@ func TestFileListCheck(t *testing.T) {
 	}{
 		{"format", func(l *FileList) { l.Format = 2 }, "unknown format"},
 		{"order", func(l *FileList) { l.Files[0], l.Files[3] = l.Files[3], l.Files[0] }, "out of order"},
+		{"far below a file", func(l *FileList) {
+			l.Files = append(l.Files, File{Path: l.Files[len(l.Files)-1].Path + "/a/b/c", Type: Dir})
+		}, "which is no directory"},
+		{"many directories implied", func(l *FileList) {
+			deep := strings.Repeat("/a", 2000)
+			for i := range MaxImplied/2000 + 1 {
+				l.Files = append(l.Files, File{Path: fmt.Sprintf("/z%04d%s", i, deep), Type: Dir})
+			}
+		}, "implies over 131072 directories"},
 		{"twice", func(l *FileList) { l.Files[3].Path = l.Files[2].Path }, "out of order or twice"},
 		{"relative", func(l *FileList) { l.Files[0].Path = "etc/x" }, "absolute and clean"},
 		{"dots", func(l *FileList) { l.Files[0].Path = "/etc/../x" }, "absolute and clean"},
@@ -141,6 +151,7 @@ func TestDecodeRecordRefuses(t *testing.T) {
 		{"blob format", func(r *Record) { r.Blob.Format = "zip" }},
 		{"empty blob", func(r *Record) { r.Blob.Size = 0 }},
 		{"no file list", func(r *Record) { r.FileList.Digest = Digest{} }},
+		{"huge file list", func(r *Record) { r.FileList.Size = MaxFileList + 1 }},
 		{"negative count", func(r *Record) { r.FileList.Count = -1 }},
 		{"negative size", func(r *Record) { r.InstalledSize = -1 }},
 		{"no version", func(r *Record) { r.Version = "" }},

@@ -16,6 +16,12 @@ const FileListFormat = 1
 // MaxFileList is the size in bytes that no file list's canonical form exceeds.
 const MaxFileList = 256 << 20
 
+// MaxImplied is how many directories a file list may imply: those that lie
+// above its paths and that it does not name. A path of 4 KB has two thousand
+// parents, so it takes few paths to ask for more directories than a disk has
+// room for.
+const MaxImplied = 1 << 17
+
 // FileList is every path that a package carries, sorted by path in byte
 // order. It is a document of its own because only the nest needs all of it.
 type FileList struct {
@@ -93,7 +99,8 @@ func (l *FileList) Encode() ([]byte, FileListObject, error) {
 }
 
 // DecodeFileList reads a file list and checks it: sorted, unique and clean
-// paths below no symlink or file of the same list, known types and flags.
+// paths below no symlink or file of the same list, no more than [MaxImplied]
+// directories above them, known types and flags.
 func DecodeFileList(b []byte) (*FileList, error) {
 	if len(b) > MaxFileList {
 		return nil, fmt.Errorf("cannot decode file list: over %d bytes", MaxFileList)
@@ -124,22 +131,43 @@ func (l *FileList) Check() error {
 		}
 		types[f.Path] = f
 	}
+	implied := map[string]bool{}
 	for i := range l.Files {
-		if err := checkPlace(&l.Files[i], types); err != nil {
-			return fmt.Errorf("%q: %w", l.Files[i].Path, err)
+		f := &l.Files[i]
+		err := checkParents(f.Path, types, implied)
+		if err == nil {
+			err = checkLink(f, types)
+		}
+		if err != nil {
+			return fmt.Errorf("%q: %w", f.Path, err)
 		}
 	}
 	return nil
 }
 
-// checkPlace checks a file against the others: its parents must be
-// directories, its first hard link the same file.
-func checkPlace(f *File, types map[string]*File) error {
-	for dir := path.Dir(f.Path); dir != "/"; dir = path.Dir(dir) {
-		if parent, ok := types[dir]; ok && parent.Type != Dir {
-			return fmt.Errorf("lies below %q, which is no directory", dir)
+// checkParents checks that everything above a path is a directory. It goes up
+// to the first that is listed, which is checked itself, or was seen before.
+func checkParents(p string, types map[string]*File, implied map[string]bool) error {
+	for {
+		p = p[:strings.LastIndexByte(p, '/')]
+		if p == "" || implied[p] {
+			return nil
 		}
+		if parent, ok := types[p]; ok {
+			if parent.Type != Dir {
+				return fmt.Errorf("lies below %q, which is no directory", p)
+			}
+			return nil
+		}
+		if len(implied) == MaxImplied {
+			return fmt.Errorf("the list implies over %d directories that it does not name", MaxImplied)
+		}
+		implied[p] = true
 	}
+}
+
+// checkLink checks that a hard link's first name is the same file.
+func checkLink(f *File, types map[string]*File) error {
 	if f.LinkTo == "" {
 		return nil
 	}
