@@ -127,7 +127,8 @@ func (o *Origin) unpack(ctx context.Context, ref api.PackageRef, record *repo.Re
 	return list, result, stage.Place(ctx, ref.ID)
 }
 
-// fill holds what the sandbox reads to what is signed.
+// fill runs the sandbox and fills the stage, and says who is to blame if that
+// does not work.
 func (o *Origin) fill(ctx context.Context, stage *store.Stage, ref api.PackageRef, record *repo.Record, blob *os.File, tell func(api.Phase, int64, int64)) (*repo.FileList, store.Result, error) {
 	unpacked, err := unpack.Open(ctx, unpack.Options{
 		Exe: o.o.Exe, Args: []string{UnpackerCommand}, UID: nobody, GID: nobody,
@@ -137,9 +138,21 @@ func (o *Origin) fill(ctx context.Context, stage *store.Stage, ref api.PackageRe
 		return nil, store.Result{}, err
 	}
 	defer unpacked.Close()
-	mismatch := &api.Error{Code: api.Untrusted, Message: fmt.Sprintf("cannot use %s: the package is not what its record says", record.NEVRA()), Hint: "Tell its publisher."}
+	list, result, err := o.compare(ctx, stage, ref, record, unpacked, tell)
+	if errors.Is(err, errMismatch) || errors.Is(err, store.ErrContent) {
+		err = unpacked.Blame(ctx, &api.Error{Code: api.Untrusted, Message: "cannot use the package: " + err.Error(), Hint: "Tell its publisher."})
+	}
+	return list, result, err
+}
+
+// errMismatch says that the right blob is not the package of its record.
+var errMismatch = errors.New("it is not what its record says")
+
+// compare fills the stage with what is unpacked, and holds all of it to what
+// is signed.
+func (o *Origin) compare(ctx context.Context, stage *store.Stage, ref api.PackageRef, record *repo.Record, unpacked *unpack.Package, tell func(api.Phase, int64, int64)) (*repo.FileList, store.Result, error) {
 	if repo.DigestOf(unpacked.FileList()) != record.FileList.Digest {
-		return nil, store.Result{}, mismatch
+		return nil, store.Result{}, errMismatch
 	}
 	list, err := repo.DecodeFileList(unpacked.FileList())
 	if err != nil {
@@ -150,7 +163,7 @@ func (o *Origin) fill(ctx context.Context, stage *store.Stage, ref api.PackageRe
 		return nil, store.Result{}, err
 	}
 	if repo.DigestOf(unpacked.Record()) != ref.ID {
-		return nil, store.Result{}, mismatch
+		return nil, store.Result{}, errMismatch
 	}
 	return list, result, nil
 }

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"runtime"
 
@@ -56,18 +54,18 @@ func (j *filling) receive(ctx context.Context, work chan<- delivery, free <-chan
 	came := make([]bool, len(j.plan.units))
 	for left := len(came); ; left-- {
 		index, size, err := j.source.Next()
-		if errors.Is(err, io.EOF) && left == 0 {
+		if err == io.EOF && left == 0 {
 			return nil
 		}
-		if errors.Is(err, io.EOF) {
-			return fmt.Errorf("the package lacks %d of the listed files", left)
+		if err == io.EOF {
+			return differs("it lacks %d of the listed files", left)
 		}
 		if err != nil {
 			return err
 		}
 		n, ok := j.plan.unitOf[index]
 		if !ok || came[n] {
-			return fmt.Errorf("the package has a file %d that is not in the list, or has it twice", index)
+			return differs("it has a file %d that is not in the list, or has it twice", index)
 		}
 		came[n] = true
 		if err := j.pass(ctx, &j.plan.units[n], size, work, free); err != nil {
@@ -79,7 +77,7 @@ func (j *filling) receive(ctx context.Context, work chan<- delivery, free <-chan
 // pass hands one file to a worker, or writes it.
 func (j *filling) pass(ctx context.Context, u *unit, size int64, work chan<- delivery, free <-chan []byte) error {
 	if size != u.size {
-		return u.explain(fmt.Errorf("it has %d bytes, the file list has %d", size, u.size))
+		return u.explain(differs("it has %d bytes, the file list has %d", size, u.size))
 	}
 	if size >= largeFile {
 		w := worker{j}
@@ -99,7 +97,11 @@ func (j *filling) pass(ctx context.Context, u *unit, size int64, work chan<- del
 		d.buffer = make([]byte, max(size, 8<<10))
 	}
 	d.content = d.buffer[:size]
-	if _, err := io.ReadFull(j.source, d.content); err != nil {
+	n, err := io.ReadFull(j.source, d.content)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = differs("it ends after %d of %d bytes", n, size)
+	}
+	if err != nil {
 		return u.explain(err)
 	}
 	select {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,15 @@ type Result struct {
 	Stored  int64 // bytes of objects that the store did not have
 	Shared  int64 // bytes of objects that it had
 	Objects int   // objects that it did not have
+}
+
+// ErrContent says that a [Source] yields something else than the list has. Any
+// other error of [Stage.Fill] is one of the disk, of the Source, or of ctx.
+var ErrContent = errors.New("the package is not what its file list says")
+
+// differs returns an ErrContent.
+func differs(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrContent, fmt.Errorf(format, args...))
 }
 
 // Source yields the content of a package's files, one after another, in any
@@ -52,7 +62,8 @@ type filling struct {
 // Files for which private is true become objects that only root can read,
 // without capabilities: guests copy them. Ghosts, fifos and devices are not
 // made. progress is called with bytes of content, by one goroutine at a time;
-// it may be nil. After an error the caller discards the stage.
+// it may be nil. After an error, which may be [ErrContent], the caller discards
+// the stage.
 func (st *Stage) Fill(ctx context.Context, list *repo.FileList, private func(*repo.File) bool, source Source,
 	progress func(done, total int64)) (Result, error) {
 	j := &filling{st: st, plan: planOf(list, private), source: source, progress: progress}
@@ -63,13 +74,13 @@ func (st *Stage) Fill(ctx context.Context, list *repo.FileList, private func(*re
 }
 
 func (j *filling) run(ctx context.Context) error {
-	if err := j.makeDirs(); err != nil {
+	if err := j.makeDirs(ctx); err != nil {
 		return err
 	}
 	if err := j.makeFiles(ctx); err != nil {
 		return err
 	}
-	if err := j.makeSymlinks(); err != nil {
+	if err := j.makeSymlinks(ctx); err != nil {
 		return err
 	}
 	if err := j.finishDirs(); err != nil {
@@ -83,8 +94,11 @@ func (j *filling) inTree(p string) string { return j.st.treeDir() + p }
 
 // makeDirs makes the directories writable for root; finishDirs gives them
 // their modes and times when nothing is added any more.
-func (j *filling) makeDirs() error {
+func (j *filling) makeDirs(ctx context.Context) error {
 	for _, dir := range j.plan.dirs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := j.st.s.disk.Mkdir(j.inTree(dir.path), 0o700); err != nil {
 			return err
 		}
@@ -94,8 +108,11 @@ func (j *filling) makeDirs() error {
 
 var fixedTimes = []unix.Timespec{{Sec: FixedTime}, {Sec: FixedTime}}
 
-func (j *filling) makeSymlinks() error {
+func (j *filling) makeSymlinks(ctx context.Context) error {
 	for _, link := range j.plan.symlinks {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		p := j.inTree(link.Path)
 		if err := j.st.s.disk.Symlink(link.Link, p); err != nil {
 			return err
@@ -134,7 +151,7 @@ func setDir(p string, mode uint32) error {
 const defaultFewSyncs = 128
 
 // sync puts the layer on disk: content, tree, and the objects' names. Objects
-// that were there before are synced too, for the layer whose Seal made them
+// that were there before are synced too, for the layer whose Fill made them
 // may not have come that far.
 func (j *filling) sync(ctx context.Context) error {
 	disk := j.st.s.disk
@@ -167,7 +184,7 @@ func syncEach(ctx context.Context, paths []string, sync func(string) error) erro
 	return g.Wait()
 }
 
-// syncDirs returns the directories in which Seal changed something.
+// syncDirs returns the directories in which Fill changed something.
 func (j *filling) syncDirs() []string {
 	dirs := []string{j.st.dir, j.st.treeDir(), filepath.Join(j.st.s.dir, objectsName)}
 	for _, dir := range j.plan.dirs {

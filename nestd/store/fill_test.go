@@ -27,8 +27,8 @@ func TestHostileSources(t *testing.T) {
 		{"other content of a large file", func(f *files) { f.rest[3].content = "y" + large[1:] }, "the file list has sha256:"},
 		{"longer", func(f *files) { f.rest[1] = file{1, 18, "content 1 and more"} }, "it has 18 bytes"},
 		{"shorter", func(f *files) { f.rest[1] = file{1, 3, "con"} }, "it has 3 bytes"},
-		{"ends early", func(f *files) { f.rest[1].content = "con" }, "unexpected EOF"},
-		{"large one ends early", func(f *files) { f.rest[3].content = large[1:] }, "unexpected EOF"},
+		{"ends early", func(f *files) { f.rest[1].content = "con" }, "ends after 3 of 9 bytes"},
+		{"large one ends early", func(f *files) { f.rest[3].content = large[1:] }, "ends after 262143 of 262144 bytes"},
 		{"missing", func(f *files) { f.rest = f.rest[1:] }, "lacks 1 of the listed files"},
 		{"all missing", func(f *files) { f.rest = nil }, "lacks 4 of the listed files"},
 		{"twice", func(f *files) { f.rest[2] = f.rest[1] }, "has it twice"},
@@ -48,6 +48,9 @@ func TestHostileSources(t *testing.T) {
 			_, err := st.Fill(t.Context(), &p.list, isPrivate, source, nil)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("fill: %v, want an error with %q", err, tt.want)
+			}
+			if got, want := errors.Is(err, ErrContent), !errors.Is(err, errSource); got != want {
+				t.Errorf("fill: %v is %v: %v, want %v", err, ErrContent, got, want)
 			}
 			if err := st.Discard(); err != nil {
 				t.Fatal(err)

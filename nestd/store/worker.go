@@ -48,7 +48,7 @@ func (w *worker) stream(ctx context.Context, u *unit, source io.Reader) error {
 		from := &interruptible{ctx, io.LimitReader(source, u.size)}
 		n, err := io.CopyBuffer(io.MultiWriter(f, h), from, make([]byte, largeFile))
 		if err == nil && n != u.size {
-			err = io.ErrUnexpectedEOF
+			err = differs("it ends after %d of %d bytes", n, u.size)
 		}
 		return err
 	})
@@ -82,7 +82,7 @@ func (i *interruptible) Read(p []byte) (int, error) {
 // check compares content with the list.
 func (u *unit) check(digest repo.Digest) error {
 	if digest != u.content {
-		return fmt.Errorf("unpacked content is %s, the file list has %s", digest, u.content)
+		return differs("its content is %s, the file list has %s", digest, u.content)
 	}
 	return nil
 }

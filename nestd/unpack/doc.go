@@ -8,6 +8,7 @@
 // What the child says is worth nothing by itself: the caller compares file
 // list and record with those that are signed, and the store hashes every
 // file. The package vouches for three things only: no more comes than the
-// caller allows, [ErrBlob] tells a damaged copy from a bad package, and every
-// process of the child is dead when Close has returned.
+// caller allows, [ErrBlob] tells a damaged copy from a bad package (for what
+// the caller finds wrong, by [Package.Blame]), and every process of the child
+// is dead when Close has returned.
 package unpack

@@ -272,6 +272,17 @@ func (p *Package) cause(cause, ended error) error {
 	return fmt.Errorf("%w: the unpacker gave no answer: %w%s", ErrPackage, cause, p.stderr)
 }
 
+// Blame returns err, which the caller found wrong with what the child said, or
+// an [ErrBlob] in its place if that is no wonder: the blob is not the one that
+// was asked for. It ends the child.
+func (p *Package) Blame(ctx context.Context, err error) error {
+	closeErr := p.Close()
+	if blobErr := checkBlob(ctx, p.blob, p.want); blobErr != nil {
+		err = p.explain(blobErr)
+	}
+	return errors.Join(err, closeErr)
+}
+
 func (p *Package) explain(err error) error {
 	return fmt.Errorf("cannot unpack %s: %w", p.want.Digest.Short(), err)
 }

@@ -165,18 +165,12 @@ func (b *build) fill(ctx context.Context, stage *store.Stage, blob *os.File) (do
 		return false, err
 	}
 	defer unpacked.Close()
-	list, err := b.listOf(unpacked.FileList())
+	list, result, err := b.compare(ctx, stage, unpacked)
+	if errors.Is(err, errMismatch) || errors.Is(err, store.ErrContent) {
+		err = unpacked.Blame(ctx, err)
+	}
 	if err != nil {
 		return false, err
-	}
-	result, err := stage.Fill(ctx, list, b.nest.Private, unpacked, func(done, total int64) {
-		b.job.report(api.Unpacking, done, total)
-	})
-	if err != nil {
-		return false, err
-	}
-	if !bytes.Equal(unpacked.Record(), b.text) {
-		return false, fmt.Errorf("%w: the package's header is not what its record says", errMismatch)
 	}
 	manifest := repo.Object{Digest: b.record.FileList.Digest, Size: b.record.FileList.Size}
 	if err := b.nest.documents.store(manifest.Digest, unpacked.FileList()); err != nil {
@@ -187,6 +181,22 @@ func (b *build) fill(ctx context.Context, stage *store.Stage, blob *os.File) (do
 		Stored: result.Stored, Shared: result.Shared, Objects: result.Objects, Fetched: b.fetched,
 	}
 	return b.commit(ctx, stage, layer)
+}
+
+// compare fills the stage with what is unpacked, and holds all of it to what
+// is signed.
+func (b *build) compare(ctx context.Context, stage *store.Stage, unpacked *unpack.Package) (*repo.FileList, store.Result, error) {
+	list, err := b.listOf(unpacked.FileList())
+	if err != nil {
+		return nil, store.Result{}, err
+	}
+	result, err := stage.Fill(ctx, list, b.nest.Private, unpacked, func(done, total int64) {
+		b.job.report(api.Unpacking, done, total)
+	})
+	if err == nil && !bytes.Equal(unpacked.Record(), b.text) {
+		err = fmt.Errorf("%w: the package's header is not what its record says", errMismatch)
+	}
+	return list, result, err
 }
 
 // room reports ENOSPC if the store's disk has less room than the package's

@@ -10,6 +10,7 @@ import (
 	"stork/nestd/internal/attach"
 	"stork/nestd/internal/fetch"
 	"stork/nestd/internal/state"
+	"stork/nestd/store"
 	"stork/nestd/unpack"
 	"stork/signing"
 )
@@ -46,10 +47,11 @@ var explanations = []struct {
 	{errNotAdmitted, api.NotEntitled, "The index has changed, or the package never was in it: run the command again."},
 	{attach.ErrNotAttached, api.NotAttached, ""},
 	{attach.ErrUnsupported, api.Unsupported, ""},
-	{errMismatch, api.Untrusted, "The repository serves another package than its publisher signed: tell its operator."},
+	{errMismatch, api.Untrusted, "What the publisher signed does not describe the package: tell the publisher."},
 	{fetch.ErrMismatch, api.Untrusted, "The repository, or something between, serves damaged content: tell its operator."},
 	{unpack.ErrBlob, api.Untrusted, "The spooled copy was damaged: try again."},
 	{unpack.ErrPackage, api.Malformed, "Tell the package's publisher."},
+	{store.ErrContent, api.Malformed, "Tell the package's publisher."},
 	{errMalformed, api.Malformed, "Tell the package's publisher."},
 	{signing.ErrExpired, api.Expired, "The repository's operator or publisher has to sign anew."},
 	{signing.ErrUntrusted, api.Untrusted, "Tell the repository's operator."},
