@@ -53,6 +53,9 @@ func (j *filling) makeFiles(ctx context.Context) error {
 func (j *filling) receive(ctx context.Context, work chan<- delivery, free <-chan []byte) error {
 	came := make([]bool, len(j.plan.units))
 	for left := len(came); ; left-- {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		index, size, err := j.source.Next()
 		if err == io.EOF && left == 0 {
 			return nil
