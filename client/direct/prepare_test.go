@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"stork/fixtures"
@@ -134,9 +135,10 @@ func TestFaults(t *testing.T) {
 	}
 	for _, after := range []bool{false, true} {
 		for k := 1; ; k++ {
-			dir, n := world.TempDir(t), 0
+			dir := world.TempDir(t)
+			var n atomic.Int64
 			fault := func(durable.Step, string) (error, error) {
-				if n++; n != k {
+				if n.Add(1) != int64(k) {
 					return nil, nil
 				}
 				if after {
@@ -145,9 +147,9 @@ func TestFaults(t *testing.T) {
 				return failed, nil
 			}
 			err := work(dir, durable.Disk{Fault: fault})
-			if n < k {
+			if n.Load() < int64(k) {
 				if err != nil || k < 10 {
-					t.Errorf("%d steps without a fault: %v", n, err)
+					t.Errorf("%d steps without a fault: %v", n.Load(), err)
 				}
 				break
 			}

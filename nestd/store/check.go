@@ -40,7 +40,7 @@ func (p *problems) sorted() []string {
 }
 
 // Check compares a placed layer with the list and the private function that
-// it was sealed with: every path, its type, mode, owner, time, attributes,
+// it was filled with: every path, its type, mode, owner, time, attributes,
 // links and content, that each file is its object's inode, and that nothing
 // else is there. It returns one sentence for each thing that is wrong.
 func (s *Store) Check(ctx context.Context, id repo.Digest, list *repo.FileList, private func(*repo.File) bool) []string {

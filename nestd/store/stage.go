@@ -62,7 +62,7 @@ func (st *Stage) Name() string { return st.name }
 
 func (st *Stage) treeDir() string { return filepath.Join(st.dir, treeName) }
 
-// Place moves the sealed tree to where [Store.Layer] finds it. The caller has
+// Place moves the filled tree to where [Store.Layer] finds it. The caller has
 // committed the row that says so (rule N2). It may be repeated.
 func (st *Stage) Place(ctx context.Context, id repo.Digest) error {
 	if err := ctx.Err(); err != nil {

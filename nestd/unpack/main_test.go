@@ -75,6 +75,9 @@ func misbehave(how string) int {
 		return 3
 	case "hang":
 		time.Sleep(time.Hour)
+	case "hang in a file":
+		err = errors.Join(list(), out.file(0, 10), out.send(sendsContent, []byte("12345")), out.out.Flush())
+		time.Sleep(time.Hour)
 	case "close and hang":
 		err = answer.Close()
 		time.Sleep(time.Hour)

@@ -21,7 +21,7 @@ type Layer struct {
 	Fetched  int64 // bytes that came over the network
 }
 
-// AddLayer commits a sealed layer as ready, and entitles the guests that wait
+// AddLayer commits a filled layer as ready, and entitles the guests that wait
 // for it; guests that are gone are left out. ErrExists if there is one of that
 // ID.
 func (s *State) AddLayer(ctx context.Context, l Layer, guests []string) error {
