@@ -2,6 +2,7 @@ package repo
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -115,6 +116,24 @@ func TestFileListCheck(t *testing.T) {
 	}
 	if err := sampleList().Check(); err != nil {
 		t.Errorf("the sample itself: %v", err)
+	}
+}
+
+// TestFileListBombs decodes lists whose entries take next to no text: they are
+// refused before they take memory.
+func TestFileListBombs(t *testing.T) {
+	for _, entry := range []string{"{},", `{"flags":["",` + strings.Repeat(`"",`, 100) + `""]},`, `{"xattrs":{"a":"","b":""}},`} {
+		b := []byte(`{"files":[` + strings.Repeat(entry, 48<<20/len(entry)) + `{}],"format":1}`)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := DecodeFileList(b)
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), "over 1000000 files") {
+			t.Errorf("%.20s…: %v", entry, err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+			t.Errorf("%.20s…: %d bytes of memory", entry, took)
+		}
 	}
 }
 

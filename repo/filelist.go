@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path"
@@ -15,6 +16,10 @@ const FileListFormat = 1
 
 // MaxFileList is the size in bytes that no file list's canonical form exceeds.
 const MaxFileList = 256 << 20
+
+// MaxFiles is how many entries a file list may have; the largest real ones have
+// a few hundred thousand.
+const MaxFiles = 1_000_000
 
 // MaxImplied is how many directories a file list may imply: those that lie
 // above its paths and that it does not name. A path of 4 KB has two thousand
@@ -105,6 +110,9 @@ func DecodeFileList(b []byte) (*FileList, error) {
 	if len(b) > MaxFileList {
 		return nil, fmt.Errorf("cannot decode file list: over %d bytes", MaxFileList)
 	}
+	if err := checkCount(b); err != nil {
+		return nil, fmt.Errorf("cannot decode file list: %w", err)
+	}
 	l := new(FileList)
 	if err := DecodeCanonical(b, l); err != nil {
 		return nil, fmt.Errorf("cannot decode file list: %w", err)
@@ -115,10 +123,25 @@ func DecodeFileList(b []byte) (*FileList, error) {
 	return l, nil
 }
 
+// checkCount refuses text that is too much to parse. An entry of 3 bytes, "{},",
+// takes 200 bytes of memory before anybody can say that it is none. There is a
+// brace for each entry, one more for its attributes, and a comma for each
+// field and flag; names may have some of their own.
+func checkCount(b []byte) error {
+	const braces, commas = 2*MaxFiles + 1, 16 * MaxFiles
+	if bytes.Count(b, []byte{'{'}) > braces || bytes.Count(b, []byte{','}) > commas {
+		return fmt.Errorf("over %d files", MaxFiles)
+	}
+	return nil
+}
+
 // Check holds the list to the rules that [DecodeFileList] names.
 func (l *FileList) Check() error {
 	if l.Format != FileListFormat {
 		return fmt.Errorf("unknown format %d: this program reads %d", l.Format, FileListFormat)
+	}
+	if len(l.Files) > MaxFiles {
+		return fmt.Errorf("over %d files", MaxFiles)
 	}
 	types := make(map[string]*File, len(l.Files))
 	for i := range l.Files {

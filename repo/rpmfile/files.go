@@ -7,10 +7,6 @@ import (
 	"stork/repo"
 )
 
-// maxFiles bounds the paths of one package; the largest real ones have a few
-// hundred thousand.
-const maxFiles = 2_000_000
-
 // dropped marks the root directory, which every guest has: packages such as
 // "filesystem" list it, and it has no name to be placed under.
 const dropped = -1
@@ -41,8 +37,8 @@ func readFiles(h *header) (*files, error) {
 	if h.err != nil {
 		return nil, h.err
 	}
-	if len(paths) > maxFiles {
-		return nil, unsupported("it has over %d files", maxFiles)
+	if len(paths) > repo.MaxFiles {
+		return nil, unsupported("it has over %d files", repo.MaxFiles)
 	}
 	c := readColumns(h, paths)
 	algo := algorithm(h.int(tagFileDigestAlgo))
