@@ -137,6 +137,20 @@ func TestFileListBombs(t *testing.T) {
 	}
 }
 
+// TestRecordBombs does the same to records.
+func TestRecordBombs(t *testing.T) {
+	for _, list := range []string{`"provides":[{}` + strings.Repeat(",{}", 5<<20), `"requires":[""` + strings.Repeat(`,""`, 5<<20)} {
+		b := []byte("{" + list + "]}")
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := DecodeRecord(b)
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), "too many") || after.TotalAlloc-before.TotalAlloc > 1<<20 {
+			t.Errorf("%.20s…: %v, %d bytes of memory", b, err, after.TotalAlloc-before.TotalAlloc)
+		}
+	}
+}
+
 func TestRecordRoundTrip(t *testing.T) {
 	t.Parallel()
 	b, id, err := sampleRecord().Encode()

@@ -128,11 +128,16 @@ func DecodeFileList(b []byte) (*FileList, error) {
 // brace for each entry, one more for its attributes, and a comma for each
 // field and flag; names may have some of their own.
 func checkCount(b []byte) error {
-	const braces, commas = 2*MaxFiles + 1, 16 * MaxFiles
-	if bytes.Count(b, []byte{'{'}) > braces || bytes.Count(b, []byte{','}) > commas {
+	if tooMany(b, 2*MaxFiles+1, 16*MaxFiles) {
 		return fmt.Errorf("over %d files", MaxFiles)
 	}
 	return nil
+}
+
+// tooMany reports whether JSON has more objects and elements than that. It
+// counts those in strings too.
+func tooMany(b []byte, objects, elements int) bool {
+	return bytes.Count(b, []byte{'{'}) > objects || bytes.Count(b, []byte{','}) > elements
 }
 
 // Check holds the list to the rules that [DecodeFileList] names.

@@ -137,11 +137,22 @@ func (r *Record) Encode() ([]byte, Digest, error) {
 // MaxRecord is the size in bytes that no record's canonical form exceeds.
 const MaxRecord = 16 << 20
 
+// What a record may have is counted before it is parsed: one of 3 bytes in the
+// text, "{},", takes 100 in memory. Real ones have up to some ten thousand
+// capabilities.
+const (
+	maxRecordObjects  = 1 << 18
+	maxRecordElements = 1 << 20
+)
+
 // DecodeRecord reads a record and checks everything that can be checked
 // without the blob.
 func DecodeRecord(b []byte) (*Record, error) {
 	if len(b) > MaxRecord {
 		return nil, fmt.Errorf("cannot decode package record: over %d bytes", MaxRecord)
+	}
+	if tooMany(b, maxRecordObjects, maxRecordElements) {
+		return nil, errors.New("cannot decode package record: it says too many things")
 	}
 	r := new(Record)
 	if err := DecodeCanonical(b, r); err != nil {

@@ -25,6 +25,11 @@ func (n *Nest) prepareOne(ctx context.Context, j *job, ref api.PackageRef, entry
 	if err == nil || !errors.Is(err, errUnknown) {
 		return err
 	}
+	release, err := take(ctx, n.jobs.builds)
+	if err != nil {
+		return err
+	}
+	defer release()
 	r := n.repositories[ref.Repository]
 	text, err := n.documents.fetch(ctx, r, entry.Record)
 	if err != nil {

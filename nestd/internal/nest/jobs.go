@@ -16,13 +16,17 @@ type jobs struct {
 	running  map[repo.Digest]*job
 	unplaced map[repo.Digest]*store.Stage // have a row, but could not be renamed (rule N2)
 
+	builds  chan struct{} // one place for each package whose record is in memory
 	fetches chan struct{} // one place for each download at a time
 	unpacks chan struct{} // one place for each unpacker at a time
 }
 
-// How many downloads and unpackers run beside each other. Unpackers are bound
-// by processors and disk, and take memory.
+// How many packages are worked on at a time, and how many downloads and
+// unpackers of these run beside each other. Unpackers are bound by processors
+// and disk, and take memory. A request may name thousands of packages, and a
+// record may have 16 MB.
 const (
+	maxBuilds  = 16
 	maxFetches = 8
 	maxUnpacks = 3
 )
@@ -30,7 +34,7 @@ const (
 func newJobs() *jobs {
 	return &jobs{
 		running: map[repo.Digest]*job{}, unplaced: map[repo.Digest]*store.Stage{},
-		fetches: make(chan struct{}, maxFetches), unpacks: make(chan struct{}, maxUnpacks),
+		builds: make(chan struct{}, maxBuilds), fetches: make(chan struct{}, maxFetches), unpacks: make(chan struct{}, maxUnpacks),
 	}
 }
 
