@@ -123,6 +123,8 @@ func (a *applier) do(op *Op) error {
 		return a.drop(op.Path)
 	case OpRmdir:
 		return a.rmdir(op.Path)
+	case OpSwap:
+		return a.swap(op.Swap)
 	}
 	return fmt.Errorf("cannot apply a plan: unknown operation %q", op.Kind)
 }

@@ -9,12 +9,15 @@ import (
 )
 
 // bindMethod mounts the layer's files and directories one by one.
-type bindMethod struct{}
+type bindMethod struct{ plain }
 
 // accept refuses a layer that the guest could write to.
 func (bindMethod) accept(_ *Root, t *tree) error { return t.readOnly() }
 
 func (t *tree) readOnly() error {
+	if t.view == nil {
+		return fmt.Errorf("cannot share the layer of %s: it is not attached", t.name)
+	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(int(t.view.Fd()), &fs); err != nil {
 		return fmt.Errorf("cannot look at the layer of %s: %w", t.name, err)

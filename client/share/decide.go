@@ -2,6 +2,7 @@ package share
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 
@@ -123,11 +124,7 @@ func (p *planner) clear(guestPath string, e entry) (bool, error) {
 		p.conflict(guestPath, e, p.nameOf(it.pkg))
 		return false, nil
 	}
-	at, err := p.dirs.at(guestPath)
-	if err != nil {
-		return false, err
-	}
-	_, err = at.stat()
+	_, err := p.stat(guestPath)
 	leaving := p.leaving(guestPath)
 	switch {
 	case missing(err):
@@ -175,20 +172,42 @@ type disk struct {
 }
 
 func (p *planner) look(guestPath string) (disk, error) {
-	at, err := p.dirs.at(guestPath)
+	st, err := p.stat(guestPath)
 	if missing(err) {
 		return disk{}, nil
 	}
 	if err != nil {
 		return disk{}, err
 	}
-	st, err := at.stat()
-	if missing(err) {
-		return disk{}, nil
-	}
 	d := disk{info: st, there: true, open: func() (*os.File, error) { return p.root.plain(guestPath, unix.O_RDONLY|unix.O_NONBLOCK) }}
-	if err == nil && st.isLink() {
+	if st.isLink() {
+		at, err := p.dirs.at(guestPath)
+		if err != nil {
+			return disk{}, err
+		}
 		d.link, err = readlinkAt(int(at.dir.Fd()), at.name)
+		return d, err
 	}
-	return d, err
+	return d, nil
+}
+
+// stat returns what the guest has at a path. What is there only because of an
+// environment that goes does not count.
+func (p *planner) stat(guestPath string) (info, error) {
+	at, err := p.dirs.at(guestPath)
+	if err != nil {
+		return info{}, err
+	}
+	st, err := at.stat()
+	if err != nil || !p.change.Now.covers(guestPath) {
+		return st, err
+	}
+	m, err := p.over.own.find(guestPath)
+	if err == nil && !m.there {
+		shared, findErr := p.over.now.find(guestPath)
+		if err = findErr; err == nil && shared.there {
+			err = &fs.PathError{Op: "stat", Path: guestPath, Err: fs.ErrNotExist}
+		}
+	}
+	return st, err
 }

@@ -148,6 +148,10 @@ func (p *planner) shift(element int, id repo.Digest) *Shift {
 
 // emit adds an operation to the element of the first package that wants it.
 func (p *planner) emit(element int, op Op) {
+	if op.Kind == OpMkdir && p.over.covers(op.Path) {
+		p.over.mkdirs = append(p.over.mkdirs, op)
+		return
+	}
 	p.plan.Elements[element].Ops = append(p.plan.Elements[element].Ops, op)
 }
 
@@ -163,6 +167,9 @@ func (p *planner) claimDir(guestPath string, e entry) {
 }
 
 func (p *planner) claim(d Dir, t *tree) {
+	if p.over.covers(d.Path) {
+		return // see Environment.Dirs
+	}
 	placed := p.placedOf(t)
 	if !slices.ContainsFunc(placed.Dirs, func(have Dir) bool { return have.Path == d.Path }) {
 		placed.Dirs = append(placed.Dirs, d)

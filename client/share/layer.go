@@ -21,6 +21,7 @@ type tree struct {
 	element int      // index in Plan.Elements of the package that is added; of an unfolded one: -1
 	via     int      // of an unfolded one: the element that unfolds it
 	view    *os.File // what base names
+	bare    bool     // only what is private is placed
 	inside  string   // what the guest calls view, if symlinks lead there
 	hash    bool     // shared files are copied: their digests are wanted
 	base    string   // path in the layer of view; "" for the whole layer
@@ -39,13 +40,15 @@ type entry struct {
 }
 
 func openTree(l Layer, element int) (*tree, error) {
-	fd, err := unix.Open(l.View, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the layer of %s at %s: %w", l.Name, l.View, err)
-	}
-	t := &tree{id: l.ID, name: l.Name, element: element, view: os.NewFile(uintptr(fd), l.View),
-		private: map[string]*repo.File{}, names: map[string]map[string]bool{},
+	t := &tree{id: l.ID, name: l.Name, element: element, private: map[string]*repo.File{}, names: map[string]map[string]bool{},
 		mixed: map[string]bool{}, links: map[uint64]string{}}
+	if l.View != "" {
+		fd, err := unix.Open(l.View, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("cannot open the layer of %s at %s: %w", l.Name, l.View, err)
+		}
+		t.view = os.NewFile(uintptr(fd), l.View)
+	}
 	for i := range l.Private {
 		f := &l.Private[i]
 		if err := repo.CheckPath(f.Path); err != nil {
@@ -82,8 +85,12 @@ func (t *tree) at(p string) layerPath { return layerPath{t.view, p[len(t.base):]
 func (t *tree) read(dir string) ([]entry, error) {
 	var entries []entry
 	names := t.names[dir]
-	f, err := openBelow(t.view, t.at(dir).relative(), unix.O_RDONLY|unix.O_DIRECTORY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
-	if err != nil && !(missing(err) && names != nil) {
+	var f *os.File
+	err := fs.ErrNotExist
+	if !t.bare {
+		f, err = openBelow(t.view, t.at(dir).relative(), unix.O_RDONLY|unix.O_DIRECTORY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	}
+	if err != nil && !(missing(err) && (names != nil || t.bare)) {
 		return nil, fmt.Errorf("cannot read the layer of %s: %w", t.name, err)
 	}
 	seen := map[string]bool{}
@@ -185,5 +192,7 @@ func readlinkAt(fd int, name string) (string, error) {
 func (e entry) foldable() bool { return e.private == nil && !e.tree.mixed[e.path] }
 
 func (t *tree) close() {
-	t.view.Close() // only a reference
+	if t.view != nil {
+		t.view.Close() // only a reference
+	}
 }

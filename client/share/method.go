@@ -32,6 +32,11 @@ func (m Method) Valid() bool {
 type sharer interface {
 	// accept prepares a layer that is to be placed, or says why it can not be.
 	accept(r *Root, t *tree) error
+	// prepare runs before the packages' paths are decided, decided after it,
+	// and finish when it is planned what goes with packages.
+	prepare(p *planner) error
+	decided(p *planner) error
+	finish(p *planner) error
 	// folds reports whether a directory that belongs wholly to one package is
 	// placed as one thing, and of which kind of item that is.
 	folds() (itemKind, bool)
@@ -62,6 +67,8 @@ func (m Method) sharer() (sharer, error) {
 	switch m {
 	case Bind:
 		return bindMethod{}, nil
+	case Overlay:
+		return overlayMethod{}, nil
 	case Symlink:
 		return symlinkMethod{}, nil
 	case Copy:
@@ -70,10 +77,20 @@ func (m Method) sharer() (sharer, error) {
 	return nil, fmt.Errorf("unknown share method %q", m)
 }
 
+// plain is what methods have in common whose plans concern one path each.
+type plain struct{}
+
+func (plain) prepare(*planner) error { return nil }
+func (plain) decided(*planner) error { return nil }
+func (plain) finish(*planner) error  { return nil }
+
 // copyMethod writes every file anew.
-type copyMethod struct{}
+type copyMethod struct{ plain }
 
 func (copyMethod) accept(_ *Root, t *tree) error {
+	if t.view == nil {
+		return fmt.Errorf("cannot copy the layer of %s: it is not attached", t.name)
+	}
 	t.hash = true // there is nothing else to compare the copies with
 	return nil
 }

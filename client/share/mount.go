@@ -2,6 +2,7 @@ package share
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -24,7 +25,12 @@ func (l layerPath) relative() string {
 	return "."
 }
 
-func (l layerPath) stat() (info, error) { return statAt(int(l.view.Fd()), l.relative()) }
+func (l layerPath) stat() (info, error) {
+	if l.view == nil {
+		return info{}, &fs.PathError{Op: "stat", Path: l.path, Err: fs.ErrNotExist} // not attached
+	}
+	return statAt(int(l.view.Fd()), l.relative())
+}
 
 // mountAt makes source appear at p. Where another layer's mount is in the way
 // (swap), the new one goes beneath it before that is taken away, so that

@@ -30,6 +30,11 @@ type Element struct {
 	Shifts []Shift       `json:"shifts,omitempty"` // what it changes of installed packages
 	Takes  []repo.Digest `json:"takes,omitempty"`  // packages that go, from which it takes paths over
 	Notes  []string      `json:"notes,omitempty"`  // for people: files that were kept aside
+
+	// Environment is what the guest has mounted once the element is applied,
+	// if that changes: to be stored. One that is none says that nothing is
+	// mounted any more.
+	Environment *Environment `json:"environment,omitempty"`
 }
 
 // Shift is how the mounts, or symlinks, of a package change that itself stays
@@ -74,7 +79,16 @@ const (
 	OpTake    OpKind = "take"    // Path goes, and is kept until the transaction is committed
 	OpDrop    OpKind = "drop"    // Path goes
 	OpRmdir   OpKind = "rmdir"   // if it is empty
+	OpSwap    OpKind = "swap"    // one environment for another
+	OpMove    OpKind = "move"    // From becomes Path: in a Swap's Own only
 )
+
+// Swap is the exchange of a guest's environment.
+type Swap struct {
+	From Environment `json:"from"`
+	To   Environment `json:"to"`
+	Own  []Op        `json:"own,omitempty"` // what changes before in the guest's own directories, below the overlays
+}
 
 // Op is one change.
 type Op struct {
@@ -90,6 +104,7 @@ type Op struct {
 	Xattrs xattrs      `json:"xattrs,omitempty"`
 	From   string      `json:"from,omitempty"` // put: a hard link to this path
 	Old    bool        `json:"old,omitempty"`  // put: From is meant as it was before the plan
+	Swap   *Swap       `json:"swap,omitempty"`
 }
 
 type xattrs map[string][]byte

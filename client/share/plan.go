@@ -22,6 +22,17 @@ type Change struct {
 	Add    []Layer
 	Remove []repo.Digest
 	Names  map[repo.Digest]string // installed packages, for messages
+
+	// Now is what is mounted, as [Element] said: nil or none but with [Overlay].
+	Now *Environment
+	// Next is the environment of all that is installed afterwards: needed with
+	// [Overlay], unless nothing is.
+	Next *Environment
+	// Through, if there is one, is the environment of all that is installed
+	// afterwards and of the packages that go and that none in Add replaces: the
+	// files of these stay until the last element is applied, as their
+	// scriptlets may need them. Without it they go with the first.
+	Through *Environment
 }
 
 // ConflictError says that a path is wanted twice.
@@ -52,6 +63,9 @@ func MakePlan(ctx context.Context, root *Root, installed []Placed, change Change
 	if err := p.open(); err != nil {
 		return nil, err
 	}
+	if err := p.how.prepare(p); err != nil {
+		return nil, err
+	}
 	if err := p.survey(); err != nil {
 		return nil, err
 	}
@@ -61,7 +75,13 @@ func MakePlan(ctx context.Context, root *Root, installed []Placed, change Change
 	if err := p.ghosts(); err != nil {
 		return nil, err
 	}
+	if err := p.how.decided(p); err != nil {
+		return nil, err
+	}
 	if err := p.removals(); err != nil {
+		return nil, err
+	}
+	if err := p.how.finish(p); err != nil {
 		return nil, err
 	}
 	if len(p.conflicts) > 0 {
@@ -79,6 +99,7 @@ type planner struct {
 	root      *Root
 	change    Change
 	how       sharer
+	over      *over // with overlays
 	installed []Placed
 	going     []bool // by index of installed
 	owned     map[string][]item
@@ -129,6 +150,7 @@ func (p *planner) open() error {
 
 func (p *planner) close() {
 	p.dirs.forget()
+	p.over.close()
 	for _, t := range append(p.trees, p.unfolded...) {
 		t.close()
 	}
@@ -194,11 +216,7 @@ func (p *planner) surveyEntry(guestDir string, e entry) (string, error) {
 // directory is there that may be filled as it is. A folded mount may not, nor
 // what a symlink leads to that goes away with its package.
 func (p *planner) existingDir(guestPath string) (dir string, fill bool, err error) {
-	at, err := p.dirs.at(guestPath)
-	if err != nil {
-		return "", false, err
-	}
-	st, err := at.stat()
+	st, err := p.stat(guestPath)
 	switch {
 	case missing(err):
 		return guestPath, false, nil

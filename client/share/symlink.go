@@ -11,7 +11,7 @@ import (
 
 // symlinkMethod places symlinks that lead into the view, for a guest that can
 // mount nothing itself. It folds as bind does.
-type symlinkMethod struct{}
+type symlinkMethod struct{ plain }
 
 // accept finds out what the guest calls the layer's directory.
 func (symlinkMethod) accept(r *Root, t *tree) error {

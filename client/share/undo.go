@@ -57,6 +57,9 @@ func (p *Plan) Finish(root *Root) error {
 	for i := range p.Elements {
 		for n := range p.Elements[i].Ops {
 			op := &p.Elements[i].Ops[n]
+			if op.Kind == OpSwap {
+				failed = errors.Join(failed, a.finishSwap(op.Swap))
+			}
 			if op.Kind == OpPut && !op.Fresh || op.Kind == OpTake {
 				failed = errors.Join(failed, a.forgetOld(op.Path))
 			}
@@ -86,6 +89,8 @@ func (a *applier) undo(op *Op) error {
 		return a.mount(&Op{Kind: OpMount, Path: op.Path, Layer: op.Layer, Source: op.Source, Dir: op.Dir, Fresh: op.Fresh})
 	case OpPut, OpTake:
 		return a.undoFile(op)
+	case OpSwap:
+		return a.undoSwap(op.Swap)
 	}
 	return nil
 }

@@ -75,11 +75,14 @@ type world struct {
 	objects int
 	layers  int
 	placed  []Placed
+	all     map[repo.Digest]Layer
+	env     Environment         // what is mounted
+	merges  map[string]treeFile // what env shows
 	names   map[repo.Digest]string
 }
 
 // methods are all share methods that work here.
-func methods() []Method { return []Method{Bind, Symlink, Copy} }
+func methods() []Method { return []Method{Bind, Overlay, Symlink, Copy} }
 
 // newGuest is a world for one method.
 func newGuest(t *testing.T, m Method) *world {
@@ -104,7 +107,7 @@ func (w *world) mounts() []string {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), views: map[repo.Digest]string{}, names: map[repo.Digest]string{}}
+	w := &world{t: t, dir: t.TempDir(), views: map[repo.Digest]string{}, names: map[repo.Digest]string{}, all: map[repo.Digest]Layer{}}
 	t.Cleanup(func() { unmountBelow(t, filepath.Dir(w.dir)) })
 	// In memory, since nothing here is about to lose power.
 	w.must(unix.Mount("tmpfs", w.dir, "tmpfs", 0, "mode=755"))
@@ -213,6 +216,7 @@ func (w *world) layer(name string, files ...repo.File) Layer {
 	}
 	slices.SortFunc(l.Private, func(a, b repo.File) int { return strings.Compare(a.Path, b.Path) })
 	w.attach(l)
+	w.all[l.ID] = l
 	return l
 }
 
@@ -253,6 +257,9 @@ func (w *world) plan(method Method, add []Layer, remove ...Layer) (*Plan, error)
 	for _, l := range remove {
 		c.Remove = append(c.Remove, l.ID)
 	}
+	if m := method; m == Overlay {
+		return w.planOverlay(c)
+	}
 	return MakePlan(context.Background(), w.open(nil), w.placed, c)
 }
 
@@ -289,6 +296,9 @@ func (w *world) commit(plan *Plan) {
 	w.t.Helper()
 	w.must(plan.Finish(w.open(nil)))
 	for _, e := range plan.Elements {
+		if e.Environment != nil {
+			w.env = *e.Environment
+		}
 		if e.Remove {
 			w.placed = slices.DeleteFunc(w.placed, func(p Placed) bool { return p.ID == e.ID })
 			continue

@@ -1,0 +1,190 @@
+package share
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// storkDir is where an overlay's working directories are, which must be on
+// the file system of the guest's root.
+const storkDir = "/var/lib/stork/overlay"
+
+// own is the guest's own directories, without what is mounted on them. It is
+// reached through another mount of the guest's root, without those below it,
+// and that is also what an overlay's upper and working directory need to have
+// in common.
+type own struct {
+	root     *os.File
+	upper    *os.File // what the nest provides, where the guest's root is itself an overlay
+	attached place    // where root is mounted, while overlays are built
+}
+
+// openOwn opens the guest's own directories. upper may be empty.
+func (r *Root) openOwn(upper string) (*own, error) {
+	fd, err := unix.OpenTree(int(r.dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err)
+	}
+	o := &own{root: os.NewFile(uintptr(fd), "the guest's own files")}
+	// Nothing that others mount is to appear in it.
+	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err), o.close())
+	}
+	if upper != "" {
+		fd, err := unix.Open(upper, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("cannot open the directory for the guest's changes at %s: %w", upper, err), o.close())
+		}
+		o.upper = os.NewFile(uintptr(fd), upper)
+	}
+	return o, nil
+}
+
+func (o *own) close() error {
+	var err error
+	if o.attached.dir != nil {
+		err = detach(o.attached, path.Join(storkDir, "base"))
+		o.attached.dir.Close() // only a reference
+	}
+	if o.upper != nil {
+		o.upper.Close() // only a reference
+	}
+	return errors.Join(err, o.root.Close())
+}
+
+// attach mounts root somewhere, since only a mount of the caller's namespace
+// can be part of an overlay (before Linux 6.15).
+func (o *own) attach(r *Root) error {
+	if o.attached.dir != nil {
+		return nil
+	}
+	dir, err := makeDirs(r.dir, storkDir)
+	if err != nil {
+		return err
+	}
+	at := place{dir, "base"}
+	if err := unix.Mkdirat(int(dir.Fd()), at.name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("cannot make %s/base: %w", storkDir, err)
+	}
+	if err := r.unmountAt(at, storkDir+"/base"); err != nil { // of an earlier attempt
+		return err
+	}
+	if err := unix.MoveMount(int(o.root.Fd()), "", int(dir.Fd()), at.name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("cannot mount on %s/base: %w", storkDir, err)
+	}
+	o.attached = at
+	return nil
+}
+
+// makeDirs opens a directory below root, and makes it if it is not there. Of
+// what is in it nothing needs to be durable.
+func makeDirs(root *os.File, p string) (*os.File, error) {
+	f, err := openBelow(root, p, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
+	if !missing(err) || p == "/" {
+		return f, wrap(err, "cannot open %s", p)
+	}
+	parent, err := makeDirs(root, path.Dir(p))
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	mode := uint32(0o755)
+	if p == storkDir {
+		mode = 0o700
+	}
+	if err := unix.Mkdirat(int(parent.Fd()), path.Base(p), mode); err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("cannot make %s: %w", p, err)
+	}
+	f, err = openBelow(root, p, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
+	return f, wrap(err, "cannot open %s", p)
+}
+
+// upperName is where the nest's directory holds what belongs on top of one of
+// the guest's directories.
+func upperName(dir string) string { return strings.TrimPrefix(dir, "/") + "/up" }
+
+// stack returns one of the guest's top directories as it is without
+// environments. It may be missing.
+func (o *own) stack(dir string) (*stack, error) {
+	s := &stack{}
+	open := func(f *os.File, name string) error {
+		d, err := openBelow(f, name, unix.O_RDONLY|unix.O_DIRECTORY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+		if missing(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("cannot open the guest's own %s: %w", dir, err)
+		}
+		s.layers = append(s.layers, stackLayer{dir: d})
+		return nil
+	}
+	var err error
+	if o.upper != nil {
+		err = open(o.upper, upperName(dir))
+	}
+	if err == nil {
+		err = open(o.root, dir)
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// find returns what the guest itself has at a path.
+func (o *own) find(p string) (merged, error) {
+	top, rest, deeper := strings.Cut(p[1:], "/")
+	if !deeper {
+		st, err := statAt(int(o.root.Fd()), top)
+		if missing(err) {
+			return merged{}, nil
+		}
+		return merged{info: st, there: err == nil, name: top}, err
+	}
+	st, err := statAt(int(o.root.Fd()), top)
+	if missing(err) || err == nil && !st.isDir() {
+		return merged{}, nil
+	}
+	s, err := o.stack("/" + top)
+	if err != nil {
+		return merged{}, err
+	}
+	defer s.close()
+	return s.find(rest)
+}
+
+// places returns where a path is in each of the guest's own layers, topmost
+// first; parents that are not there are left out. The caller closes them.
+func (o *own) places(p string) ([]place, error) {
+	var list []place
+	open := func(f *os.File, name string) error {
+		dir, err := openBelow(f, path.Dir(name), unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+		if missing(err) || errors.Is(err, unix.ELOOP) {
+			return nil
+		}
+		if err == nil {
+			list = append(list, place{dir, path.Base(name)})
+		}
+		return wrap(err, "cannot open the guest's own %s", path.Dir(p))
+	}
+	top, rest, deeper := strings.Cut(p[1:], "/")
+	if o.upper != nil && deeper {
+		if err := open(o.upper, upperName(top)+"/"+rest); err != nil {
+			return nil, err
+		}
+	}
+	return list, open(o.root, p[1:])
+}
+
+func closePlaces(list []place) {
+	for _, at := range list {
+		at.dir.Close() // only a reference
+	}
+}

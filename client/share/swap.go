@@ -1,0 +1,203 @@
+package share
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// swap changes the guest's own directories and then exchanges the
+// environment: the kernel does not want the directories of a mounted overlay
+// changed, so the new one comes after, and with it nothing that was
+// remembered of the old ones.
+func (a *applier) swap(s *Swap) error {
+	o, err := a.root.openOwn(s.upper())
+	if err != nil {
+		return err
+	}
+	for i := range s.Own {
+		if err = a.ownDo(o, &s.Own[i]); err != nil {
+			break
+		}
+	}
+	a.dirs.forget() // they would be those of the old mounts
+	if err == nil {
+		err = a.root.exchange(o, &s.From, &s.To)
+	}
+	return errors.Join(err, o.close())
+}
+
+func (s *Swap) upper() string {
+	if s.To.None() {
+		return s.From.Upper
+	}
+	return s.To.Upper
+}
+
+func (a *applier) undoSwap(s *Swap) error {
+	o, err := a.root.openOwn(s.upper())
+	if err != nil {
+		return err
+	}
+	for _, op := range slices.Backward(s.Own) {
+		if err = a.ownUndo(o, &op); err != nil {
+			break
+		}
+	}
+	a.dirs.forget()
+	if err == nil {
+		err = a.root.exchange(o, &s.To, &s.From)
+	}
+	return errors.Join(err, o.close())
+}
+
+// finishSwap removes what was kept for an undo, and the working directories
+// of earlier environments.
+func (a *applier) finishSwap(s *Swap) error {
+	for i := range s.Own {
+		// Through the overlay, so that it knows.
+		if err := a.forgetOld(s.Own[i].Path); s.Own[i].Kind == OpTake && err != nil {
+			return err
+		}
+	}
+	o, err := a.root.openOwn(s.upper())
+	if err != nil {
+		return err
+	}
+	for i := range s.Own {
+		if s.Own[i].Kind == OpTake { // a whiteout can not be seen in the overlay
+			err = errors.Join(err, a.eachOwn(o, s.Own[i].Path, func(at place) error {
+				return a.root.disk.Remove(at.sibling(a.plan.tempName(s.Own[i].Path, oldSuffix)).path())
+			}))
+		}
+	}
+	return errors.Join(err, o.clearWork(&s.To), o.close())
+}
+
+// clearWork removes all working directories but those of one environment.
+func (o *own) clearWork(keep *Environment) error {
+	dir, err := openBelow(o.root, storkDir+"/work", unix.O_RDONLY|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot clear up in %s: %w", storkDir, err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("cannot clear up in %s: %w", storkDir, err)
+	}
+	for _, name := range names {
+		if keep.None() || name != workName(keep) {
+			err = errors.Join(err, os.RemoveAll(fdPath(int(dir.Fd()))+"/"+name))
+		}
+	}
+	return err
+}
+
+// eachOwn acts on a path in all of the guest's own layers that have its
+// directory.
+func (a *applier) eachOwn(o *own, p string, act func(at place) error) error {
+	list, err := o.places(p)
+	defer closePlaces(list)
+	for _, at := range list {
+		err = errors.Join(err, act(at))
+	}
+	return err
+}
+
+func (a *applier) ownDo(o *own, op *Op) error {
+	a.touched(op.Path)
+	switch op.Kind {
+	case OpMkdir:
+		return a.ownMkdir(o, op)
+	case OpTake:
+		return a.eachOwn(o, op.Path, func(at place) error {
+			old := at.sibling(a.plan.tempName(op.Path, oldSuffix))
+			if _, err := old.stat(); err == nil {
+				return nil // taken already
+			}
+			return ifThere(a.root.disk.Rename(at.path(), old.path()), op.Path)
+		})
+	case OpMove:
+		return a.ownMove(o, op.From, op.Path)
+	case OpPut:
+		at := place{o.root, op.Path[1:]}
+		err := a.root.disk.Symlink(op.File.Link, at.path())
+		if errors.Is(err, fs.ErrExist) {
+			err = nil // made before a crash: nothing was there when it was planned
+		}
+		return wrap(err, "cannot make symlink %s", op.Path)
+	case OpRmdir:
+		return a.eachOwn(o, op.Path, func(at place) error {
+			return wrap(a.root.disk.Remove(at.path()), "cannot remove directory %s", op.Path)
+		})
+	}
+	return fmt.Errorf("cannot apply a plan: unknown operation %q below an environment", op.Kind)
+}
+
+func ifThere(err error, p string) error {
+	if missing(err) {
+		return nil
+	}
+	return wrap(err, "cannot put %s aside", p)
+}
+
+func (a *applier) ownMove(o *own, from, to string) error {
+	return a.eachOwn(o, from, func(at place) error {
+		return ifThere(a.root.disk.Rename(at.path(), at.sibling(path.Base(to)).path()), from)
+	})
+}
+
+func (a *applier) ownUndo(o *own, op *Op) error {
+	a.touched(op.Path)
+	switch op.Kind {
+	case OpMkdir:
+		return a.eachOwn(o, op.Path, func(at place) error {
+			err := a.root.disk.Remove(at.path())
+			if errors.Is(err, unix.ENOTEMPTY) {
+				err = nil // somebody else uses it by now
+			}
+			return wrap(err, "cannot remove directory %s", op.Path)
+		})
+	case OpTake:
+		return a.eachOwn(o, op.Path, func(at place) error {
+			old := at.sibling(a.plan.tempName(op.Path, oldSuffix))
+			return ifThere(a.root.disk.Rename(old.path(), at.path()), op.Path)
+		})
+	case OpMove:
+		return a.ownMove(o, op.Path, op.From)
+	case OpPut:
+		at := place{o.root, op.Path[1:]}
+		if link, err := readlinkAt(int(o.root.Fd()), at.name); err != nil || link != op.File.Link {
+			return nil
+		}
+		return wrap(a.root.disk.Remove(at.path()), "cannot remove %s", op.Path)
+	case OpRmdir:
+		return a.ownMkdir(o, op)
+	}
+	return nil
+}
+
+// ownMkdir makes a directory in the guest's own tree, so that a private file
+// below it does not have the kernel copy the environment's.
+func (a *applier) ownMkdir(o *own, op *Op) error {
+	parent, err := openBelow(o.root, path.Dir(op.Path), unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	if err != nil {
+		return fmt.Errorf("cannot make directory %s: %w", op.Path, err)
+	}
+	defer parent.Close()
+	at := place{parent, path.Base(op.Path)}
+	if st, err := at.stat(); err != nil || !st.isDir() {
+		if err := a.root.disk.Mkdir(at.path(), os.FileMode(op.File.Mode&0o777)); err != nil {
+			return fmt.Errorf("cannot make directory %s: %w", op.Path, err)
+		}
+	}
+	return a.own(at, op)
+}
