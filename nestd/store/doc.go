@@ -5,7 +5,9 @@
 //	objects/ab/<identity>[.n]   one inode each: see Identity; .1, .2 … when the
 //	                            file system has no more links for the one before
 //	layers/ab/<package ID>/     the tree of a package
-//	staging/<name>/             one layer in the making: tree/
+//	layers/ab/<tree ID>/        a merged tree: what several packages have, or
+//	                            what is to lie on top of other merged trees
+//	staging/<name>/             one layer or merged tree in the making: tree/
 //	trash/<name>/               one removal in progress
 //	lock                        held by the daemon that has the store open
 //
@@ -14,7 +16,8 @@
 // [Stage.Fill] takes the content of the files, hashes it against the verified
 // file list, makes objects and the tree of it, and puts both on disk; then the
 // caller commits its row; [Stage.Place] moves the tree to its place. Start
-// with [Open], then [Store.Recover].
+// with [Open], then [Store.Recover]. A merged tree goes the same way, with
+// [Stage.Merge] in the place of Fill.
 //
 // The package knows nothing of package formats, of trust and of guests: who
 // calls it has verified the list.

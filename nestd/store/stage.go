@@ -22,6 +22,7 @@ type Stage struct {
 
 	mu     sync.Mutex
 	linked []string // objects that the tree has links to
+	merged bool     // the tree has links to objects of layers, too
 }
 
 // treeName is the layer in the making. Beside it lie large files that are
@@ -120,7 +121,7 @@ func (s *Store) moveTree(name, layer string) error {
 func (st *Stage) Discard() error {
 	st.s.removing.Lock()
 	defer st.s.removing.Unlock()
-	if err := st.s.disk.RemoveAll(st.treeDir()); err != nil {
+	if err := st.discardTree(); err != nil {
 		return fmt.Errorf("cannot discard stage: %w", err)
 	}
 	for _, object := range st.linked {
@@ -133,4 +134,23 @@ func (st *Stage) Discard() error {
 		return fmt.Errorf("cannot discard stage: %w", err)
 	}
 	return nil
+}
+
+// discardTree removes the tree. The layers that a merged tree has its files
+// from may have been removed since: then these links are the last ones.
+func (st *Stage) discardTree() error {
+	last := false
+	if st.merged {
+		var err error
+		if last, err = holdsLastLink(st.treeDir()); err != nil {
+			return err
+		}
+	}
+	if err := st.s.disk.RemoveAll(st.treeDir()); err != nil {
+		return err
+	}
+	if !last {
+		return nil
+	}
+	return st.s.sweep(context.Background()) // short, and half of it would be for nothing
 }

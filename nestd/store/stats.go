@@ -16,20 +16,22 @@ import (
 type Stats struct {
 	Objects  int
 	Layers   int
+	Merged   int   // merged trees
 	Bytes    int64 // of objects and of the trees' directories and symlinks, each inode once
-	Apparent int64 // what the layers would take if they shared nothing
+	OfMerged int64 // those of Bytes that only merged trees have
+	Apparent int64 // what the layers would take if they shared nothing; merged trees are no part of it
 }
 
-// Stats walks the store.
-func (s *Store) Stats(ctx context.Context) (Stats, error) {
-	stats, err := s.stats(ctx)
+// Stats walks the store. merged says which trees are no layers.
+func (s *Store) Stats(ctx context.Context, merged map[repo.Digest]bool) (Stats, error) {
+	stats, err := s.stats(ctx, merged)
 	if err != nil {
 		return Stats{}, fmt.Errorf("cannot measure store: %w", err)
 	}
 	return stats, nil
 }
 
-func (s *Store) stats(ctx context.Context) (Stats, error) {
+func (s *Store) stats(ctx context.Context, merged map[repo.Digest]bool) (Stats, error) {
 	var total Stats
 	paths, err := s.objects()
 	if err != nil {
@@ -52,14 +54,26 @@ func (s *Store) stats(ctx context.Context) (Stats, error) {
 	if err != nil {
 		return total, err
 	}
-	for _, id := range ids {
-		if err := ctx.Err(); err != nil {
-			return total, err
+	var trees Stats
+	for _, isMerged := range []bool{false, true} { // what both have is the layers'
+		into := &total
+		if isMerged {
+			into = &trees
 		}
-		if err := s.addLayer(&total, id, seen); err != nil {
-			return total, err
+		for _, id := range ids {
+			if merged[id] != isMerged {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				return total, err
+			}
+			if err := s.addLayer(into, id, seen); err != nil {
+				return total, err
+			}
 		}
 	}
+	total.Merged, total.OfMerged = trees.Layers, trees.Bytes
+	total.Bytes += trees.Bytes
 	return total, nil
 }
 

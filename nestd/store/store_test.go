@@ -102,7 +102,7 @@ func TestSharing(t *testing.T) {
 	if got, want := install(t, s, second), (Result{Stored: 2, Shared: 1, Objects: 2}); got != want {
 		t.Errorf("second package: %+v, want %+v", got, want)
 	}
-	stats, err := s.Stats(t.Context())
+	stats, err := s.Stats(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

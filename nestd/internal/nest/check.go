@@ -19,7 +19,7 @@ func FormatKey(key ed25519.PublicKey) string {
 
 // StoreStats says what the store holds.
 func (n *Nest) StoreStats(ctx context.Context) (*api.StoreStats, error) {
-	stats, err := n.Store.Stats(ctx)
+	stats, err := n.Store.Stats(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
