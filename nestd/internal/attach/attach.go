@@ -130,6 +130,7 @@ type job struct {
 	guest  *guest
 	host   *os.File // O_PATH: hostView
 	view   *os.File // O_PATH: the same directory, by the guest's mounts
+	upper  *os.File // detached mount, on its way to the guest; or nil
 	layers []string
 }
 
@@ -140,7 +141,7 @@ func (j *job) close() {
 
 func (j *job) closeFiles() {
 	j.guest.close()
-	for _, f := range []*os.File{j.host, j.view} {
+	for _, f := range []*os.File{j.host, j.view, j.upper} {
 		if f != nil {
 			_ = f.Close() // opened for its path only
 		}
