@@ -237,8 +237,9 @@ type DetachRequest struct {
 //
 // Environments, where it is said, lists the IDs of the environments that the
 // guest's overlays are made of; the guest's references to all others are
-// dropped. Null leaves them as they are.
+// dropped. Null leaves them as they are, for who only says what is installed
+// may be about to swap them.
 type References struct {
 	Packages     []repo.Digest `json:"packages"`
-	Environments []repo.Digest `json:"environments,omitempty"`
+	Environments []repo.Digest `json:"environments"`
 }

@@ -52,11 +52,14 @@ type StoreStats struct {
 	Layers        int   `json:"layers"`
 	Objects       int   `json:"objects"`
 	ApparentBytes int64 `json:"apparent_bytes"` // what the layers would take without sharing
+	Trees         int   `json:"trees"`          // merged trees, of which environments consist
+	TreeBytes     int64 `json:"tree_bytes"`     // those of Bytes that only merged trees have: their directories
 }
 
 // CheckReport lists what is wrong with the store.
 type CheckReport struct {
 	Layers   int      `json:"layers"`   // checked
 	Objects  int      `json:"objects"`  // checked
+	Trees    int      `json:"trees"`    // merged trees that were checked
 	Problems []string `json:"problems"` // empty: sound
 }

@@ -77,6 +77,9 @@ func (n *Nest) References(ctx context.Context, guest string, references api.Refe
 	if len(references.Packages) > MaxPackages {
 		return fmt.Errorf("cannot refer to %d packages: %w", len(references.Packages), errTooMany)
 	}
+	if len(references.Environments) > api.MaxKeep {
+		return fmt.Errorf("cannot refer to %d environments: %w", len(references.Environments), errTooMany)
+	}
 	missing, err := n.State.NotEntitled(ctx, guest, references.Packages)
 	if err != nil {
 		return err
@@ -91,7 +94,11 @@ func (n *Nest) References(ctx context.Context, guest string, references api.Refe
 			kept = append(kept, id)
 		}
 	}
-	return n.State.SetReferences(ctx, guest, kept)
+	if err := n.State.SetReferences(ctx, guest, kept); err != nil || references.Environments == nil {
+		return err
+	}
+	defer n.trees.dropSoon()
+	return n.State.KeepEnvironments(ctx, guest, references.Environments)
 }
 
 // Query answers from the index database.

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"stork/nestd/api"
+	"stork/nestd/internal/state"
 	"stork/repo"
 )
 
@@ -19,12 +21,21 @@ func FormatKey(key ed25519.PublicKey) string {
 
 // StoreStats says what the store holds.
 func (n *Nest) StoreStats(ctx context.Context) (*api.StoreStats, error) {
-	stats, err := n.Store.Stats(ctx, nil)
+	trees, err := n.State.Trees(ctx)
+	if err != nil {
+		return nil, err
+	}
+	isTree := map[repo.Digest]bool{}
+	for _, t := range trees {
+		isTree[t.ID] = true
+	}
+	stats, err := n.Store.Stats(ctx, isTree)
 	if err != nil {
 		return nil, err
 	}
 	return &api.StoreStats{
 		Bytes: stats.Bytes, Layers: stats.Layers, Objects: stats.Objects, ApparentBytes: stats.Apparent,
+		Trees: stats.Merged, TreeBytes: stats.OfMerged,
 	}, nil
 }
 
@@ -50,15 +61,15 @@ func (n *Nest) Check(ctx context.Context) (*api.CheckReport, error) {
 		report.Problems = append(report.Problems, problems...)
 		report.Layers++
 	}
+	if err := n.checkTrees(ctx, report, rows); err != nil {
+		return nil, err
+	}
 	placed, err := n.Store.Layers()
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range placed {
-		if rows[id] {
-			continue
-		}
-		if _, err := n.State.Layer(ctx, id); err != nil { // it may have come while we checked
+		if !rows[id] && !n.knows(ctx, id) { // it may have come or gone while we checked
 			report.Problems = append(report.Problems, fmt.Sprintf("layer %s has no row", id))
 		}
 	}
@@ -85,4 +96,79 @@ func (n *Nest) checkLayer(ctx context.Context, id repo.Digest, manifest repo.Obj
 		problems[i] = fmt.Sprintf("layer %s: %s", id, problems[i])
 	}
 	return problems, nil
+}
+
+// knows reports whether what lies in the place of a layer has a row, or is
+// being removed.
+func (n *Nest) knows(ctx context.Context, id repo.Digest) bool {
+	if _, err := n.State.Layer(ctx, id); err == nil {
+		return true
+	}
+	if _, err := n.State.Tree(ctx, id); err == nil {
+		return true
+	}
+	n.trees.mu.Lock()
+	defer n.trees.mu.Unlock()
+	return n.trees.gone[id] != nil
+}
+
+// checkTrees compares merged trees with what their layers have. It keeps them
+// from being dropped meanwhile.
+func (n *Nest) checkTrees(ctx context.Context, report *api.CheckReport, rows map[repo.Digest]bool) error {
+	trees, unpin, err := n.pinnedTrees(ctx)
+	if err != nil {
+		return err
+	}
+	defer n.trees.dropSoon()
+	defer unpin()
+	byID := map[repo.Digest]*state.Tree{}
+	for _, t := range trees {
+		byID[t.ID], rows[t.ID] = t, true
+	}
+	for _, t := range trees {
+		if _, placed := n.Store.Layer(t.ID); !placed {
+			report.Problems = append(report.Problems, fmt.Sprintf("environment %s is ready but not in its place", t.ID))
+			continue
+		}
+		report.Problems = append(report.Problems, n.checkTree(ctx, t, byID)...)
+		report.Trees++
+	}
+	return nil
+}
+
+func (n *Nest) pinnedTrees(ctx context.Context) (trees []*state.Tree, unpin func(), err error) {
+	n.trees.rows.RLock()
+	defer n.trees.rows.RUnlock()
+	if trees, err = n.State.Trees(ctx); err != nil {
+		return nil, nil, err
+	}
+	ids := make([]repo.Digest, len(trees))
+	for i, t := range trees {
+		ids[i] = t.ID
+	}
+	return trees, n.trees.pin(ids), nil
+}
+
+func (n *Nest) checkTree(ctx context.Context, t *state.Tree, all map[repo.Digest]*state.Tree) []string {
+	var base *stacked
+	layers := t.Layers
+	if t.Base != nil {
+		base = stackOf(all, *t.Base)
+		layers = slices.Concat(layers, base.Layers)
+	}
+	for _, id := range layers {
+		if _, placed := n.Store.Layer(id); !placed {
+			return n.Store.CheckLoose(ctx, t.ID, t.Base != nil)
+		}
+	}
+	p := &plan{id: t.ID, want: &wanted{id: t.Environment, layers: t.Layers, aliases: t.Aliases}, base: base}
+	return n.Store.CheckMerged(ctx, t.ID, n.mergeOf(p))
+}
+
+func stackOf(all map[repo.Digest]*state.Tree, id repo.Digest) *stacked {
+	t := &stacked{Tree: all[id]}
+	if t.Base != nil {
+		t.below = stackOf(all, *t.Base)
+	}
+	return t
 }

@@ -25,6 +25,7 @@ var (
 	errMalformed   = errors.New("malformed")
 	errMismatch    = errors.New("not what the publisher has signed")
 	errInUse       = errors.New("in use")
+	errConflict    = errors.New("one of them can be installed, not both")
 )
 
 // explanations put errors in the protocol's words, the first that matches.
@@ -43,6 +44,8 @@ var explanations = []struct {
 	{errTooMany, api.TooLarge, "Ask for fewer at a time."},
 	{errTooLarge, api.TooLarge, ""},
 	{fetch.ErrTooLarge, api.TooLarge, ""},
+	{store.ErrTooLarge, api.TooLarge, "Use another share method, or fewer packages."},
+	{store.ErrAlias, api.BadRequest, ""},
 	{attach.ErrNotEntitled, api.NotEntitled, ""},
 	{errNotAdmitted, api.NotEntitled, "The index has changed, or the package never was in it: run the command again."},
 	{attach.ErrNotAttached, api.NotAttached, ""},
@@ -59,6 +62,7 @@ var explanations = []struct {
 	{fetch.ErrUnreachable, api.Unreachable, "Check the network between this host and the repository, then try again."},
 	{state.ErrExists, api.Conflict, ""},
 	{errInUse, api.Conflict, ""},
+	{errConflict, api.Conflict, "Remove one of the two packages."},
 	{attach.ErrNoLayer, api.NotFound, "Prepare the package again."},
 	{errUnknown, api.NotFound, ""},
 	{state.ErrNotFound, api.NotFound, ""},

@@ -61,7 +61,10 @@ func (n *Nest) AddGuest(ctx context.Context, request api.GuestRequest) (*api.Gue
 	old, err := n.guest(ctx, request.Name)
 	switch {
 	case errors.Is(err, errUnknown):
-		err = n.State.AddGuest(ctx, want)
+		// What another guest of that name may have left is not this one's.
+		if err = n.dropOwnDir(request.Name); err == nil {
+			err = n.State.AddGuest(ctx, want)
+		}
 	case err == nil && (old.Owner != want.Owner || old.HostUserNS != want.HostUserNS):
 		err = fmt.Errorf("cannot add guest %s: it is registered with another owner or user namespace: %w", request.Name, state.ErrExists)
 	}
@@ -75,7 +78,7 @@ func (n *Nest) AddGuest(ctx context.Context, request api.GuestRequest) (*api.Gue
 	return n.wireGuest(want), nil
 }
 
-// RemoveGuest removes a guest with its references, then its directory.
+// RemoveGuest removes a guest with its references, then its directories.
 func (n *Nest) RemoveGuest(ctx context.Context, name string) error {
 	n.guestMu.Lock()
 	defer n.guestMu.Unlock()
@@ -85,7 +88,8 @@ func (n *Nest) RemoveGuest(ctx context.Context, name string) error {
 	if err := n.State.RemoveGuest(ctx, name); err != nil {
 		return err
 	}
-	return n.removeGuestDir(name)
+	n.trees.dropSoon()
+	return errors.Join(n.removeGuestDir(name), n.dropOwnDir(name))
 }
 
 // Guests lists the guests by name.
@@ -145,7 +149,7 @@ func (n *Nest) recoverGuests(ctx context.Context) error {
 			n.Log.Warn("cannot remove directory of a guest that is gone", "guest", entry.Name(), "err", err)
 		}
 	}
-	return nil
+	return n.recoverOwnDirs(registered)
 }
 
 // makeGuestDir makes what is missing and renews what is old, inside of a

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,6 +48,7 @@ type Nest struct {
 	repositories map[repo.Digest]*repository
 	documents    *documents
 	jobs         *jobs
+	trees        *trees
 	started      time.Time
 
 	life context.Context    // ends with Run's ctx: what guests wait for together lives in it
@@ -70,7 +72,7 @@ func Open(ctx context.Context, o Options) (*Nest, error) {
 	}
 	n := &Nest{Options: o, repositories: map[repo.Digest]*repository{}, started: o.Now()}
 	n.life, n.stop = context.WithCancel(ctx)
-	n.jobs = newJobs()
+	n.jobs, n.trees = newJobs(), newTrees()
 	steps := []func(context.Context) error{n.openDocuments, n.recoverStore, n.openRepositories, n.copyClient, n.recoverGuests}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -78,6 +80,8 @@ func Open(ctx context.Context, o Options) (*Nest, error) {
 			return nil, fmt.Errorf("cannot open nest: %w", err)
 		}
 	}
+	n.work.Go(func() { n.keepTreesClear(n.life) })
+	n.trees.dropSoon()
 	return n, nil
 }
 
@@ -107,6 +111,14 @@ func (n *Nest) recoverStore(ctx context.Context) error {
 	for _, l := range layers {
 		ready[l.ID] = l.Staging
 	}
+	trees, err := n.State.Trees(ctx)
+	if err != nil {
+		return err
+	}
+	isTree := map[repo.Digest]bool{}
+	for _, t := range trees {
+		ready[t.ID], isTree[t.ID] = t.Staging, true
+	}
 	lost, err := n.Store.Recover(ctx, ready)
 	if err != nil {
 		return err
@@ -114,8 +126,12 @@ func (n *Nest) recoverStore(ctx context.Context) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	n.Log.Error("layers are lost, they will be fetched again", "count", len(lost))
-	return n.State.ForgetLayers(ctx, lost)
+	n.Log.Error("layers or environments are lost, they will be made again", "count", len(lost))
+	layer := func(id repo.Digest) bool { return !isTree[id] }
+	if err := n.State.ForgetTrees(ctx, slices.DeleteFunc(slices.Clone(lost), layer)); err != nil {
+		return err
+	}
+	return n.State.ForgetLayers(ctx, slices.DeleteFunc(lost, func(id repo.Digest) bool { return !layer(id) }))
 }
 
 func (n *Nest) openRepositories(ctx context.Context) error {

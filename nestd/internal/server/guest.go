@@ -143,3 +143,30 @@ func setReferences(c *call) (any, error) {
 	}
 	return api.Empty{}, c.server.options.Nest.References(c.in.Context(), c.guest, request)
 }
+
+// environment may take as long as a large merge; who hangs up ends it.
+func environment(c *call) (any, error) {
+	var request api.EnvironmentRequest
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	var response *api.EnvironmentResponse
+	err := c.withPeer(func(peer *attach.Peer) (err error) {
+		response, err = c.server.options.Nest.Environment(c.in.Context(), c.guest, peer, request)
+		return err
+	})
+	return response, err
+}
+
+func upper(c *call) (any, error) {
+	var request api.UpperRequest
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	var response *api.UpperResponse
+	err := c.withPeer(func(peer *attach.Peer) (err error) {
+		response, err = c.server.options.Nest.Upper(c.in.Context(), c.guest, peer, request)
+		return err
+	})
+	return response, err
+}

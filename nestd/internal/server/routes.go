@@ -31,6 +31,8 @@ var guestRoutes = []route{
 	{http.MethodPost, api.AttachRoute, largeBody, attachLayers},
 	{http.MethodPost, api.DetachRoute, largeBody, detachLayers},
 	{http.MethodPut, api.ReferencesRoute, largeBody, setReferences},
+	{http.MethodPost, api.EnvironmentRoute, largeBody, environment},
+	{http.MethodPost, api.UpperRoute, smallBody, upper},
 }
 
 // operatorRoutes are what only who can open the operator's socket may ask.
