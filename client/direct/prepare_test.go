@@ -104,7 +104,7 @@ func TestLeftovers(t *testing.T) {
 	if err := o.openStore(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	stats, err := o.store.Stats(context.Background())
+	stats, err := o.store.Stats(context.Background(), nil)
 	if err != nil || stats.Layers != 0 || stats.Objects != 0 {
 		t.Errorf("left: %+v, %v", stats, err)
 	}

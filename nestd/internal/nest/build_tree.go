@@ -37,7 +37,7 @@ func (n *Nest) buildTree(ctx context.Context, p *plan) error {
 	if err := n.trees.waitForRoom(ctx, p.id); err != nil {
 		return err
 	}
-	release, err := take(ctx, n.trees.builds)
+	release, err := take(ctx, n.trees.merges)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type trees struct {
 	commit sync.Mutex
 
 	choosing chan struct{} // one place for each who holds rows of trees in memory
-	builds   chan struct{} // one place for each merge at a time
+	merges   chan struct{} // one place for each merge at a time
 
 	mu     sync.Mutex
 	busy   map[string]chan struct{}      // guests: each has one request in work
@@ -31,7 +31,7 @@ type trees struct {
 // the file system's directories.
 const (
 	maxChoosing = 4
-	maxBuilds   = 2
+	maxMerges   = 2
 )
 
 // maxGone is how many trees may wait for their removal before no new one is
@@ -40,7 +40,7 @@ const maxGone = 8
 
 func newTrees() *trees {
 	return &trees{
-		choosing: make(chan struct{}, maxChoosing), builds: make(chan struct{}, maxBuilds), busy: map[string]chan struct{}{},
+		choosing: make(chan struct{}, maxChoosing), merges: make(chan struct{}, maxMerges), busy: map[string]chan struct{}{},
 		pinned: map[repo.Digest]int{}, gone: map[repo.Digest]chan struct{}{}, wake: make(chan struct{}, 1),
 	}
 }
