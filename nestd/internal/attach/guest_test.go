@@ -96,6 +96,7 @@ type guestKind struct {
 	users  bool // a user namespace of its own
 	mounts bool // a mount namespace of its own
 	single bool // the user namespace has one user, who is the nest's root
+	peers  bool // its directory is mounted on the host too, as a peer
 }
 
 func needRoot(t *testing.T) {
@@ -141,6 +142,11 @@ func startGuest(t *testing.T, kind guestKind) *testGuest {
 	must(t, err)
 	t.Cleanup(func() { listener.Close() })
 	must(t, os.Chmod(filepath.Join(base, "host", "nest.sock"), 0o666))
+	if kind.peers {
+		must(t, unix.Mount(filepath.Join(base, "host"), g.dir, "", unix.MS_BIND, ""))
+		t.Cleanup(func() { must(t, unix.Unmount(g.dir, unix.MNT_DETACH)) })
+		must(t, unix.Mount("", g.dir, "", unix.MS_SHARED, ""))
+	}
 
 	g.cmd = exec.Command("/proc/self/exe", guestArgument)
 	attr := &syscall.SysProcAttr{} // no Pdeathsig: threads of this package end; the guest ends with its input
@@ -165,10 +171,13 @@ func startGuest(t *testing.T, kind guestKind) *testGuest {
 	g.out = bufio.NewReader(out)
 	must(t, g.cmd.Start())
 	t.Cleanup(g.kill)
-	if kind.mounts {
+	switch {
+	case kind.peers:
+		g.sh("mount -o remount,bind,ro " + g.dir)
+	case kind.mounts:
 		g.sh("mount --make-rprivate / && mount --bind " + filepath.Join(base, "host") + " " + g.dir +
 			" && mount -o remount,bind,ro " + g.dir)
-	} else {
+	default:
 		g.view = g.host
 		g.dir = filepath.Join(base, "host")
 	}

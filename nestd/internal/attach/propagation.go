@@ -3,16 +3,19 @@ package attach
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
 // checkPropagation refuses a guest in the nest's own user namespace whose
-// view is a shared mount: what is mounted in it could appear on the host as
-// well, where mounts are not the guest's to have. The copy that a user
-// namespace makes is never a peer of the original (mount_namespaces(7)), so
-// other guests need no look.
+// view is in one peer group with a mount of the host: what is mounted in it
+// would appear on the host as well, where mounts are not the guest's to have.
+// A group that only the guest has is harmless, and common: systemd-nspawn and
+// LXC make all of a container's mounts shared among themselves. The copy that
+// a user namespace makes is never a peer of the original
+// (mount_namespaces(7)), so other guests need no look.
 func (j *job) checkPropagation() error {
 	if !j.guest.host {
 		return nil
@@ -33,11 +36,46 @@ func (j *job) checkPropagation() error {
 		if uint64(m.ID) != st.Mnt_id {
 			continue
 		}
-		if len(m.Optional) >= 7 && m.Optional[:7] == "shared:" {
-			return fmt.Errorf("the view is a shared mount (group %s): make it private in the guest (mount --make-rprivate /): %w",
-				strconv.Quote(m.Optional), ErrNotAttached)
+		if group := sharedGroup(m); group != "" {
+			return checkGroup(group)
 		}
 		return nil
 	}
 	return fmt.Errorf("cannot find the view's mount %d in the guest: %w", st.Mnt_id, ErrNotAttached)
+}
+
+// checkGroup refuses a peer group from which a mount of the host receives.
+func checkGroup(group string) error {
+	own, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return !receives(m, group), false
+	})
+	if err != nil {
+		return fmt.Errorf("cannot read the host's mounts: %w", err)
+	}
+	if len(own) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the view is a shared mount (group %s), and so is the host's %s: make it private in the guest (mount --make-rprivate /): %w",
+		group, strconv.Quote(own[0].Mountpoint), ErrNotAttached)
+}
+
+// sharedGroup returns the number of a mount's peer group, empty if it has
+// none (proc_pid_mountinfo(5)).
+func sharedGroup(m *mountinfo.Info) string {
+	for _, field := range strings.Fields(m.Optional) {
+		if group, found := strings.CutPrefix(field, "shared:"); found {
+			return group
+		}
+	}
+	return ""
+}
+
+// receives says whether what is mounted in a peer group appears in a mount.
+func receives(m *mountinfo.Info, group string) bool {
+	for _, field := range strings.Fields(m.Optional) {
+		if field == "shared:"+group || field == "master:"+group {
+			return true
+		}
+	}
+	return false
 }
