@@ -72,13 +72,29 @@ func (g *Guest) prepare(ctx context.Context, p *Plan, onEvent func(api.Event)) (
 	return append(list, p.ready...), err
 }
 
-// run hands the change to the transaction: mounts of the nest's layers, or,
-// without a nest, copies of layers that are dropped afterwards.
+// copied is what a guest is told that could share, if only it could mount.
+const copied = "this guest may not mount (it has no CAP_SYS_ADMIN): what it installs is copied into it, and shared with nobody"
+
+// run hands the change to the transaction: mounts of the nest's layers, or
+// copies of them where the guest may not mount, or, without a nest, copies of
+// layers that are dropped afterwards.
 func (g *Guest) run(ctx context.Context, change transaction.Change) (*transaction.Outcome, error) {
 	alone, ok := g.Nest.(Alone)
-	if !ok {
+	switch {
+	case ok:
+		return g.runAlone(ctx, alone, change)
+	case len(change.Install) == 0 || share.MayMount():
 		return g.Transaction.Run(ctx, change)
 	}
+	change.Method = share.Copy
+	done, err := g.Transaction.Run(ctx, change)
+	if err == nil && len(done.Installed) > 0 {
+		done.Warnings = append(done.Warnings, copied)
+	}
+	return done, err
+}
+
+func (g *Guest) runAlone(ctx context.Context, alone Alone, change transaction.Change) (*transaction.Outcome, error) {
 	change.Method = share.Copy
 	ids := make([]repo.Digest, len(change.Install))
 	for i := range change.Install {
