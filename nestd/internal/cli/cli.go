@@ -22,7 +22,7 @@ type grammar struct {
 
 	Init    initCommand    `cmd:"" help:"Make a nest, pin a repository, print the nest's key. Again: pin another one."`
 	Run     runCommand     `cmd:"" help:"Run the daemon."`
-	Guest   guestCommands  `cmd:"" help:"Add, remove and list guests."`
+	Guest   guestCommands  `cmd:"" help:"Add, show, remove and list guests."`
 	Status  statusCommand  `cmd:"" help:"Show the state of the nest."`
 	Refresh refreshCommand `cmd:"" help:"Ask every repository for news now."`
 	Store   storeCommands  `cmd:"" help:"Look at the store."`

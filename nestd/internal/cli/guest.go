@@ -3,6 +3,7 @@ package cli
 // guestCommands are the commands on guests.
 type guestCommands struct {
 	Add    guestAddCommand    `cmd:"" help:"Register a guest and print the directory to bind into it."`
+	Show   guestShowCommand   `cmd:"" help:"Show a guest, and what its runtime has to be told."`
 	Remove guestRemoveCommand `cmd:"" help:"Remove a guest and what it refers to."`
 	List   guestListCommand   `cmd:"" help:"List the guests."`
 }

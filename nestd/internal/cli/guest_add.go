@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"stork/nestd/api"
 	"stork/repo"
@@ -13,7 +12,8 @@ type guestAddCommand struct {
 	Name       string      `arg:"" help:"Name of the guest: lower-case letters, digits and inner . _ -"`
 	Owner      repo.Digest `required:"" placeholder:"sha256:…" help:"Digest of the owner's first key document."`
 	HostUserns bool        `name:"host-userns" help:"The guest has no user namespace of its own. It is then no boundary: its root can mount the host's disk."`
-	JSON       bool        `name:"json" help:"Print JSON."`
+	runtimeFlags
+	JSON bool `name:"json" help:"Print JSON."`
 }
 
 // Run registers the guest with the running daemon.
@@ -27,12 +27,5 @@ func (c *guestAddCommand) Run(ctx context.Context, streams program.Streams, home
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return streams.JSON(guest)
-	}
-	fmt.Fprintf(streams.Out, "Bind this directory into the guest at %s, read-only:\n%s\n", api.GuestDir, guest.Directory)
-	if guest.HostUserNS {
-		fmt.Fprintln(streams.Err, "nestd: the guest shares the host's user namespace: its root can become the host's.")
-	}
-	return nil
+	return c.show(streams, guest, c.JSON)
 }
