@@ -18,6 +18,7 @@ type bed struct {
 	dir     string
 	stopped map[string]*process // daemons that the script has ended
 	trees   map[string]string   // hashes that it has saved
+	group   string              // its cgroup; empty if it needs none
 }
 
 func bedOf(ts *testscript.TestScript) *bed { return ts.Value(key{}).(*bed) }

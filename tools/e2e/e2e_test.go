@@ -119,6 +119,9 @@ func TestScripts(t *testing.T) {
 			"asrpm":    asRPM,    // asrpm GUEST FILE: rpm's own list is what the guest has
 			"daemon":   daemon,   // daemon kill|stop|cont|start repo|NEST
 			"until":    until,    // until NAME COMMAND…: repeat until it succeeds
+			"host":     host,     // host NEST: a machine on which container runtimes run
+			"rootfs":   rootfs,   // rootfs NAME own|host: a container's root, in $ROOTS, of which users
+			"shared":   shared,   // [!] shared NEST PATH: the last stdout is the inode of that path in the store
 		},
 	})
 }
@@ -156,6 +159,12 @@ func (h *harness) setup(env *testscript.Env) error {
 	}
 	b := &bed{harness: h, dir: filepath.Join(dir, "bed"), stopped: map[string]*process{}, trees: map[string]string{}}
 	env.Values[key{}] = b
+	env.Defer(func() { // the testbed has ended, and with it what it ran
+		if err := removeGroup(b.group); err != nil {
+			env.T().Fatal("cannot remove the cgroup: ", err)
+		}
+	})
+	env.Setenv("ROOTS", filepath.Join(dir, "roots"))
 	env.Setenv("BED", b.dir)
 	env.Setenv("PATH", h.bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 	// rpmbuild and the compiler want a home.
