@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"stork/client"
+	"stork/client/share"
 	"stork/repo/program"
 )
 
@@ -25,5 +26,10 @@ func (c *mountCmd) Run(ctx context.Context, g *grammar, env *environment, stream
 		return err
 	}
 	defer guest.Close()
-	return guest.Mount(ctx)
+	err = guest.Mount(ctx)
+	if err != nil && !share.MayMount() {
+		return &program.Error{Status: program.Failed, Err: err,
+			Hint: "This guest may not mount (it has no CAP_SYS_ADMIN). `stork install --reinstall PACKAGE` makes copies."}
+	}
+	return err
 }
