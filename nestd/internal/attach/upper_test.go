@@ -136,8 +136,8 @@ func TestUpperRefusals(t *testing.T) {
 	g := startGuest(t, shared)
 	wantError(t, a.AttachUpper(ctx, g.peer, Identity{}, g.host, g.view, dir, "upper"), ErrNotEntitled)
 	wantError(t, a.AttachUpper(ctx, g.peer, Identity{HostUserNS: true}, g.host, g.view+"/..", dir, "upper"), ErrNotAttached)
-	g.sh("mount --make-shared " + g.dir)
-	wantError(t, a.AttachUpper(ctx, g.peer, Identity{HostUserNS: true}, g.host, g.view, dir, "upper"), ErrNotAttached)
+	peer := startGuest(t, guestKind{mounts: true, peers: true})
+	wantError(t, a.AttachUpper(ctx, peer.peer, Identity{HostUserNS: true}, peer.host, peer.view, dir, "upper"), ErrNotAttached)
 	nest := startGuest(t, guestKind{})
 	wantError(t, a.AttachUpper(ctx, nest.peer, Identity{HostUserNS: true}, nest.host, nest.view, dir, "upper"), ErrNotEntitled)
 	if left, _ := os.ReadDir(g.host); len(left) != 0 {
