@@ -101,7 +101,16 @@ func (w *hosts) nspawn(t *testing.T, owner string) {
 	}
 	start := time.Now()
 	user := strconv.Itoa(2 * guestUser)
-	out = nest.run(t, "(set -- /srv/g2 "+dir+" "+user+"\n"+makeRoot+`
+	group, err := makeGroup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := removeGroup(group); err != nil {
+			t.Errorf("cannot remove the cgroup: %v", err)
+		}
+	}()
+	out = nest.run(t, "echo $$ >"+group+"/cgroup.procs\n(set -- /srv/g2 "+dir+" "+user+"\n"+makeRoot+`
 ) && systemd-nspawn --quiet --pipe --register=no --keep-unit --private-users=`+user+`:65536 --private-network -D /srv/g2 --bind-ro=`+dir+`:/run/stork \
 	/bin/sh -c 'PATH=/run/stork:$PATH; stork install -y hello && /opt/hello/hello && stork verify && stork remove -y hello && test ! -e /opt/hello' </dev/null`)
 	t.Logf("systemd-nspawn, in %s: %s", time.Since(start).Round(time.Millisecond), out)
