@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"stork/repo"
 )
@@ -75,7 +72,7 @@ func (e *ConflictError) Error() string {
 func CheckAliases(aliases map[string]string) error {
 	for from, to := range aliases {
 		for _, p := range []string{from, to} {
-			if !path.IsAbs(p) || path.Clean(p) != p || p == "/" || len(p) >= unix.PathMax || strings.ContainsRune(p, 0) {
+			if repo.CheckPath(p) != nil {
 				return fmt.Errorf("%.100q → %.100q: want absolute, clean paths: %w", from, to, ErrAlias)
 			}
 		}

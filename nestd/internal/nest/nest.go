@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -103,20 +102,20 @@ func (n *Nest) Close() error {
 
 // recoverStore finishes or undoes what was interrupted (rules N2 and N4).
 func (n *Nest) recoverStore(ctx context.Context) error {
-	layers, err := n.State.Layers(ctx)
+	rows, err := n.State.Layers(ctx)
 	if err != nil {
 		return err
 	}
 	ready := map[repo.Digest]string{}
-	for _, l := range layers {
+	for _, l := range rows {
 		ready[l.ID] = l.Staging
 	}
-	trees, err := n.State.Trees(ctx)
+	treeRows, err := n.State.Trees(ctx)
 	if err != nil {
 		return err
 	}
 	isTree := map[repo.Digest]bool{}
-	for _, t := range trees {
+	for _, t := range treeRows {
 		ready[t.ID], isTree[t.ID] = t.Staging, true
 	}
 	lost, err := n.Store.Recover(ctx, ready)
@@ -127,11 +126,27 @@ func (n *Nest) recoverStore(ctx context.Context) error {
 		return nil
 	}
 	n.Log.Error("layers or environments are lost, they will be made again", "count", len(lost))
-	layer := func(id repo.Digest) bool { return !isTree[id] }
-	if err := n.State.ForgetTrees(ctx, slices.DeleteFunc(slices.Clone(lost), layer)); err != nil {
+	layers, trees := split(lost, isTree)
+	if err := n.State.ForgetLayers(ctx, layers); err != nil {
 		return err
 	}
-	return n.State.ForgetLayers(ctx, slices.DeleteFunc(lost, func(id repo.Digest) bool { return !layer(id) }))
+	forgotten, err := n.State.ForgetTrees(ctx, trees)
+	for _, id := range forgotten { // those that lay on lost ones are there
+		err = errors.Join(err, n.Store.Remove(ctx, id))
+	}
+	return err
+}
+
+// split parts IDs of layers from those of trees.
+func split(ids []repo.Digest, isTree map[repo.Digest]bool) (layers, trees []repo.Digest) {
+	for _, id := range ids {
+		if isTree[id] {
+			trees = append(trees, id)
+		} else {
+			layers = append(layers, id)
+		}
+	}
+	return layers, trees
 }
 
 func (n *Nest) openRepositories(ctx context.Context) error {

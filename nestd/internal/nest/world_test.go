@@ -56,6 +56,8 @@ func TestMain(m *testing.M) {
 			os.Exit(unpack.Main(os.Args[2:]))
 		case "test-nest":
 			runNest(os.Args[2:])
+		case "test-guest":
+			runGuest(os.Args[2])
 		}
 	}
 	os.Exit(m.Run())

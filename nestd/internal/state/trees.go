@@ -178,25 +178,36 @@ func (s *State) DropTrees(ctx context.Context, busy map[repo.Digest]bool) ([]rep
 
 // ForgetTrees removes the rows of trees that turned out to be lost, of all
 // that lie on them, and of guests' references to them: they are built again
-// when somebody asks.
-func (s *State) ForgetTrees(ctx context.Context, ids []repo.Digest) error {
-	const lost = `WITH RECURSIVE lost (id) AS (VALUES (?1) UNION SELECT trees.id FROM trees JOIN lost ON base = lost.id) `
-	return s.write(ctx, "forget lost trees", func(tx *sql.Tx) error {
-		// A tree goes before the one that it lies on.
+// when somebody asks. It returns the IDs of all of them.
+func (s *State) ForgetTrees(ctx context.Context, ids []repo.Digest) ([]repo.Digest, error) {
+	const above = `WITH RECURSIVE lost (id) AS (VALUES (?1) UNION SELECT trees.id FROM trees JOIN lost ON base = lost.id)
+		SELECT trees.id FROM trees JOIN lost USING (id)`
+	var forgotten []repo.Digest
+	err := s.write(ctx, "forget lost trees", func(tx *sql.Tx) error {
+		// A tree may go before those that lie on it.
 		if _, err := tx.ExecContext(ctx, `PRAGMA defer_foreign_keys = ON`); err != nil {
 			return err
 		}
 		for _, id := range ids {
-			for _, step := range []string{
-				`DELETE FROM environments WHERE tree IN (SELECT id FROM lost)`, `DELETE FROM trees WHERE id IN (SELECT id FROM lost)`,
-			} {
-				if _, err := tx.ExecContext(ctx, lost+step, id[:]); err != nil {
-					return err
+			lost, err := queryDigests(ctx, tx, above, id[:])
+			if err != nil {
+				return err
+			}
+			for _, id := range lost {
+				for _, statement := range []string{`DELETE FROM environments WHERE tree = ?`, `DELETE FROM trees WHERE id = ?`} {
+					if _, err := tx.ExecContext(ctx, statement, id[:]); err != nil {
+						return err
+					}
 				}
 			}
+			forgotten = append(forgotten, lost...)
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return forgotten, nil
 }
 
 // queryDigests returns a column of digests.

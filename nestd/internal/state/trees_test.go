@@ -208,7 +208,11 @@ func TestForgetTrees(t *testing.T) {
 	whole, lost := addTree(t, s, "whole", "", nil), addTree(t, s, "lost", "whole", nil)
 	top := addTree(t, s, "top", "lost", nil)
 	must(t, s.SetEnvironment(ctx, "g1", &top.ID, nil))
-	must(t, s.ForgetTrees(ctx, []repo.Digest{lost.ID, top.ID}))
+	forgotten, err := s.ForgetTrees(ctx, []repo.Digest{lost.ID, top.ID})
+	must(t, err)
+	if diff := cmp.Diff(idsOf(lost, top), sorted(forgotten)); diff != "" {
+		t.Errorf("forgotten (-want +got):\n%s", diff)
+	}
 	list, err := s.Trees(ctx)
 	must(t, err)
 	if diff := cmp.Diff(idsOf(whole), idsOfRows(list)); diff != "" {
