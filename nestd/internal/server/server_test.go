@@ -184,9 +184,18 @@ func TestRefusals(t *testing.T) {
 		"not prepared":       {errorOf(guest.Attach(ctx, api.AttachRequest{Packages: []repo.Digest{id}})), api.NotEntitled},
 		"relative view":      {errorOf(guest.Attach(ctx, api.AttachRequest{View: "run/stork"})), api.BadRequest},
 		"own namespace":      {errorOf(guest.Attach(ctx, api.AttachRequest{})), api.NotEntitled},
-		"bad guest name":     {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: "../x", Owner: owner})), api.BadRequest},
-		"no owner":           {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: "x"})), api.BadRequest},
-		"long guest name":    {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: strings.Repeat("x", 65), Owner: owner})), api.BadRequest},
+		"environment of what is not prepared": {
+			errorOf(guest.Environment(ctx, api.EnvironmentRequest{Packages: []repo.Digest{id}})), api.NotEntitled},
+		"environment with a relative view": {errorOf(guest.Environment(ctx, api.EnvironmentRequest{View: "view"})), api.BadRequest},
+		"environment with a bad alias": {
+			errorOf(guest.Environment(ctx, api.EnvironmentRequest{Aliases: map[string]string{"/": "/usr"}})), api.BadRequest},
+		"too many to keep": {
+			errorOf(guest.Environment(ctx, api.EnvironmentRequest{Keep: make([]repo.Digest, api.MaxKeep+1)})), api.TooLarge},
+		"upper in own namespace":     {errorOf(guest.Upper(ctx, api.UpperRequest{})), api.NotEntitled},
+		"upper with a relative view": {errorOf(guest.Upper(ctx, api.UpperRequest{View: "view"})), api.BadRequest},
+		"bad guest name":             {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: "../x", Owner: owner})), api.BadRequest},
+		"no owner":                   {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: "x"})), api.BadRequest},
+		"long guest name":            {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: strings.Repeat("x", 65), Owner: owner})), api.BadRequest},
 		"guest with other owner": {
 			errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: "g1", Owner: id})), api.Conflict},
 	} {
