@@ -19,9 +19,10 @@ type line struct {
 func plotGuests(path, title, unit string, lines ...line) error {
 	graph := chart.Chart{
 		Title: title, Width: 760, Height: 420,
-		Background: chart.Style{Padding: chart.Box{Top: 48, Left: 110, Right: 24, Bottom: 24}},
-		XAxis:      chart.XAxis{Name: "guests", ValueFormatter: whole},
-		YAxis:      chart.YAxis{Name: unit, AxisType: chart.YAxisSecondary, Range: &chart.ContinuousRange{Max: largest(lines)}},
+		Background:     chart.Style{Padding: chart.Box{Top: 48, Left: 24, Right: 24, Bottom: 24}},
+		XAxis:          chart.XAxis{Name: "guests", ValueFormatter: whole},
+		YAxis:          chart.YAxis{Name: unit, ValueFormatter: whole, Range: &chart.ContinuousRange{Max: largest(lines)}},
+		YAxisSecondary: chart.HideYAxis(),
 	}
 	for i, l := range lines {
 		series := chart.ContinuousSeries{Name: l.name, YValues: l.values, Style: chart.Style{StrokeColor: chart.GetDefaultColor(i), StrokeWidth: 2}}
@@ -30,12 +31,23 @@ func plotGuests(path, title, unit string, lines ...line) error {
 		}
 		graph.Series = append(graph.Series, series)
 	}
-	graph.Elements = []chart.Renderable{chart.LegendLeft(&graph)}
+	graph.Series = append(graph.Series, names(lines))
 	var svg bytes.Buffer
 	if err := graph.Render(chart.SVG, &svg); err != nil {
 		return fmt.Errorf("cannot draw %s: %w", path, err)
 	}
 	return durable.Disk{}.WriteFile(path, svg.Bytes(), 0o644)
+}
+
+// names labels each line at its end.
+func names(lines []line) chart.Series {
+	series := chart.AnnotationSeries{}
+	for _, l := range lines {
+		if n := len(l.values); n > 0 {
+			series.Annotations = append(series.Annotations, chart.Value2{XValue: float64(n), YValue: l.values[n-1], Label: l.name})
+		}
+	}
+	return series
 }
 
 func whole(v any) string { return fmt.Sprintf("%.0f", v) }
