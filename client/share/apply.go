@@ -24,10 +24,13 @@ import (
 func (p *Plan) Apply(ctx context.Context, root *Root, i int, views map[repo.Digest]string) (warnings []string, err error) {
 	a := &applier{ctx: ctx, plan: p, root: root, views: views, dirs: newDirs(root), open: map[repo.Digest]*os.File{}}
 	defer a.close()
-	if p.Elements[i].Remove {
-		err = a.runAll(p.Elements[i].Ops)
-	} else {
-		err = a.run(p.Elements[i].Ops)
+	ops, err := a.left(p.Elements[i].Ops)
+	switch {
+	case err != nil:
+	case p.Elements[i].Remove:
+		err = a.runAll(ops)
+	default:
+		err = a.run(ops)
 	}
 	if err != nil {
 		return a.warnings, err

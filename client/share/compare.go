@@ -2,8 +2,7 @@ package share
 
 import (
 	"fmt"
-
-	"golang.org/x/sys/unix"
+	"slices"
 
 	"stork/repo"
 )
@@ -56,7 +55,7 @@ func (c *comparison) top(dir string, from, to *stack) error {
 	}
 	c.done[dir] = true
 	have, err := c.over.own.find(dir)
-	if err != nil || !have.there {
+	if err != nil || !have.there || c.change.Convert && len(c.leaving(dir)) > 0 {
 		return err
 	}
 	f, err := from.look(dir[1:])
@@ -212,28 +211,66 @@ func (c *comparison) file(at string, have, f, t *merged) error {
 	}
 	leaving := c.leaving(at)
 	switch {
-	case !t.there && len(leaving) > 0:
-		return nil // it goes with its package
-	case !t.there:
-		if copiedUp(have) { // the guest's version of a shared file that goes
-			c.take(at)
+	case len(leaving) > 0 && (!t.there || c.change.Convert):
+		// It goes with its package, or with the method; or comes to light.
+		if t.there && len(c.notOwn(leaving)) == 0 {
+			c.swap.To.Own = append(c.swap.To.Own, at)
 		}
 		return nil
+	case !t.there:
+		return c.fileGoes(at, have, f)
 	case len(leaving) > 0:
 		return c.becomesShared(at, have, t, leaving)
 	case t.isDir():
 		return c.noDir(at, have)
 	}
 	same, err := sameContentMerged(have, t)
-	if err != nil || same {
+	switch {
+	case err != nil:
 		return err
-	}
-	if !f.there {
+	case same && !f.there:
+		c.swap.To.Own = append(c.swap.To.Own, at)
+		return nil
+	case same:
+		return nil
+	case !f.there:
 		c.conflictWith(at, theGuest)
 		return nil
 	}
 	if unchanged, err := sameMerged(f, t); err != nil || unchanged {
 		return err // the guest's own version of what stays as it is
+	}
+	c.disown(at)
+	c.take(at)
+	return nil
+}
+
+// disown reports whether the file was the guest's own before the packages
+// came, and forgets it.
+func (c *comparison) disown(at string) bool {
+	i := slices.Index(c.swap.To.Own, at)
+	if i < 0 {
+		return false
+	}
+	c.swap.To.Own = slices.Delete(c.swap.To.Own, i, i+1)
+	return true
+}
+
+// fileGoes deals with the guest's version of a shared file that goes: it has
+// been made since, by writing to the file or in its place. It goes too, or, if
+// the file will be there again by another method, is kept aside.
+func (c *comparison) fileGoes(at string, have, f *merged) error {
+	if c.disown(at) {
+		return nil
+	}
+	if c.change.Convert {
+		same, err := sameContentMerged(have, f)
+		if err != nil {
+			return err
+		}
+		if !same {
+			return c.moveAside(at, at+string(asSave))
+		}
 	}
 	c.take(at)
 	return nil
@@ -309,15 +346,4 @@ func sameContentMerged(a, b *merged) (bool, error) {
 	}
 	defer fb.Close()
 	return sameContent(fa, fb)
-}
-
-// copiedUp reports whether the kernel made the file, when somebody wrote to
-// the environment's: it then notes where it is from.
-func copiedUp(m *merged) bool {
-	for _, prefix := range []string{"trusted.", "user."} {
-		if _, err := unix.Lgetxattr(fdPath(int(m.in.Fd()))+"/"+m.name, prefix+"overlay.origin", nil); err == nil {
-			return true
-		}
-	}
-	return false
 }

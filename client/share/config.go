@@ -159,7 +159,8 @@ func (p *planner) oldFile(leaving []item) *File {
 // shared file now replaces.
 func (p *planner) emitSave(guestPath string, e entry, have disk, leaving []item) error {
 	old := p.oldFile(leaving)
-	if old == nil || !old.Has(repo.Config) {
+	edited := p.change.Convert && old != nil && old.Type == repo.Regular // a copy, perhaps
+	if old == nil || !old.Has(repo.Config) && !edited {
 		return nil
 	}
 	content, err := have.content()

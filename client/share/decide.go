@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,11 @@ func (p *planner) decideDir(guestPath string, entries []entry, below bool) error
 	case folded && p.going[it.pkg] && fold && it.kind == kind:
 		p.take(it, first.tree.by())
 		p.how.fold(p, guestPath, first, &Origin{p.installed[it.pkg].ID, p.sourceOf(it)})
+		return nil
+	case folded && p.going[it.pkg] && fold:
+		p.take(it, first.tree.by())
+		p.emitAway(first.tree.by(), it)
+		p.how.fold(p, guestPath, first, nil)
 		return nil
 	case folded && it.kind == linkItem:
 		return p.unfoldLink(guestPath, it, entries)
@@ -203,7 +209,9 @@ func (p *planner) stat(guestPath string) (info, error) {
 		return st, err
 	}
 	m, err := p.over.own.find(guestPath)
-	if err == nil && !m.there {
+	// A conversion replaces the guest's version of a shared file: see fileGoes.
+	version := p.change.Convert && m.there && !m.isDir() && !slices.Contains(p.change.Now.Own, guestPath)
+	if err == nil && (!m.there || version) {
 		shared, findErr := p.over.now.find(guestPath)
 		if err = findErr; err == nil && shared.there {
 			err = &fs.PathError{Op: "stat", Path: guestPath, Err: fs.ErrNotExist}

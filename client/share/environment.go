@@ -18,11 +18,12 @@ import (
 // For [Change] only ID, Trees and Upper are filled in; the rest is for
 // [MakePlan] to find out: see [Element].
 type Environment struct {
-	ID    repo.Digest `json:"id"`
-	Trees []string    `json:"trees"`           // in the guest's view, topmost first
+	ID    repo.Digest `json:"id,omitzero"`
+	Trees []string    `json:"trees,omitempty"` // in the guest's view, topmost first
 	Upper string      `json:"upper,omitempty"` // a directory of the guest's own in the view, where its root is an overlay
 	Roots []string    `json:"roots,omitempty"` // the guest's directories on which it is mounted
 	Dirs  []string    `json:"dirs,omitempty"`  // directories at or below Roots that stork made in the guest's own tree
+	Own   []string    `json:"own,omitempty"`   // the guest's own files, which were the same already and stay
 	Links []Link      `json:"links,omitempty"` // symlinks in the guest's root directory
 }
 
@@ -53,7 +54,7 @@ func (e *Environment) Validate() error {
 	if len(e.Trees) > maxTrees {
 		return fmt.Errorf("an environment of %d trees", len(e.Trees))
 	}
-	paths := slices.Concat(e.Trees, e.Roots, e.Dirs)
+	paths := slices.Concat(e.Trees, e.Roots, e.Dirs, e.Own)
 	if e.Upper != "" {
 		paths = append(paths, e.Upper)
 	}

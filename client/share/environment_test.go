@@ -85,7 +85,7 @@ func (w *world) environment(layers []Layer, aliases map[string]string) (*Environ
 	for _, from := range slices.Sorted(maps.Keys(aliases)) {
 		id = append(id, from+aliases[from]...)
 	}
-	e := &Environment{ID: repo.DigestOf(id), Upper: w.env.Upper}
+	e := &Environment{ID: repo.DigestOf(id), Upper: w.upper}
 	want := w.merge(layers, aliases)
 	base := map[string]treeFile{}
 	if !w.env.None() && len(w.env.Trees) < 3 {

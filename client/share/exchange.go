@@ -32,7 +32,7 @@ func (r *Root) exchange(o *own, from, to *Environment) error {
 
 type exchanger struct {
 	root  *Root
-	own   *own
+	own   *own // nil: only to look
 	to    *Environment
 	built map[string]*os.File // new overlays, by directory
 }
@@ -121,7 +121,7 @@ func (x *exchanger) top(dir string) (*top, error) {
 	}
 	t.entry = t.table[t.id]
 	t.mounted = t.entry.target == dir
-	if !t.mounted || t.entry.isOurs() {
+	if !t.mounted || t.entry.isOurs() || x.own == nil {
 		return t, nil
 	}
 	have, err := statAt(int(f.Fd()), "")

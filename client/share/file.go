@@ -33,6 +33,10 @@ func (p *planner) decideFile(guestPath string, entries []entry, below bool) erro
 	for _, it := range leaving {
 		p.take(it, first.tree.by())
 	}
+	if p.keepPrivate(entries, want, leaving) {
+		return nil
+	}
+	leaving = p.notOwn(leaving)
 	own, ok, err := p.emitFile(guestPath, first, want, have, leaving)
 	if err != nil {
 		return err
@@ -119,6 +123,9 @@ func (p *planner) emitFile(guestPath string, e entry, want File, have disk, leav
 	have, was, err := p.uncover(guestPath, e, have, leaving)
 	if err != nil {
 		return false, false, err
+	}
+	if kept, err := p.keepOwn(guestPath, e, leaving); err != nil || kept {
+		return kept, true, err
 	}
 	switch {
 	case was != nil && was.own:

@@ -113,7 +113,7 @@ func (p *planner) allGoing(guestPath string) bool {
 func (p *planner) take(it item, by int) {
 	p.taken[it] = true
 	e := &p.plan.Elements[by]
-	if id := p.installed[it.pkg].ID; !slices.Contains(e.Takes, id) {
+	if id := p.installed[it.pkg].ID; !slices.Contains(e.Takes, id) && p.change.again(id) < 0 {
 		e.Takes = append(e.Takes, id)
 	}
 }
@@ -164,11 +164,13 @@ func (p *planner) claimDir(guestPath string, e entry) {
 			return
 		}
 	}
+	p.claimOwnDir(guestPath, e)
 }
 
 func (p *planner) claim(d Dir, t *tree) {
-	if p.over.covers(d.Path) {
-		return // see Environment.Dirs
+	if p.over.covers(d.Path) { // see Environment.Dirs
+		p.over.claims[d.Path] = true
+		return
 	}
 	placed := p.placedOf(t)
 	if !slices.ContainsFunc(placed.Dirs, func(have Dir) bool { return have.Path == d.Path }) {

@@ -80,9 +80,32 @@ func (m Method) sharer() (sharer, error) {
 // plain is what methods have in common whose plans concern one path each.
 type plain struct{}
 
-func (plain) prepare(*planner) error { return nil }
-func (plain) decided(*planner) error { return nil }
-func (plain) finish(*planner) error  { return nil }
+func (plain) prepare(p *planner) error {
+	if p.change.Now.None() {
+		return nil
+	}
+	return p.openOver()
+}
+
+// decided takes the environment away if the packages are no longer to come
+// from it.
+func (plain) decided(p *planner) error {
+	if p.change.Now.None() || !p.change.Convert || len(p.conflicts) > 0 {
+		return nil
+	}
+	to, err := p.stage(0, p.change.Now, &Environment{})
+	if err == nil {
+		to.Dirs, to.Own = nil, nil // they are the packages' from now on
+	}
+	return err
+}
+
+func (plain) finish(p *planner) error {
+	if p.over == nil {
+		return nil
+	}
+	return p.enterStages()
+}
 
 // copyMethod writes every file anew.
 type copyMethod struct{ plain }

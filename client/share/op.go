@@ -69,8 +69,9 @@ func (s *Shift) Apply(placed Placed) Placed {
 // OpKind is one kind of change to a guest.
 type OpKind string
 
-// The kinds. Every one can be repeated, and all but OpDrop and OpRmdir, which
-// only packages that go have, can be undone.
+// The kinds. Every one can be repeated, and all but OpDrop and, unless it
+// says what to make again, OpRmdir, which only packages that go have, can be
+// undone.
 const (
 	OpMkdir   OpKind = "mkdir"
 	OpMount   OpKind = "mount"   // Layer/Source on Path

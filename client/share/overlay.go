@@ -42,6 +42,8 @@ type over struct {
 	roots  []string // of all environments that the plan is about
 	mkdirs []Op     // directories for private files
 	stages []*stage
+	claims map[string]bool // directories of stork's that stay
+	before []Op            // what a conversion does before the first exchange
 }
 
 func (o *over) close() {
@@ -56,28 +58,42 @@ func (o *over) close() {
 func (o *over) covers(p string) bool { return o != nil && inTrees(o.roots, p) }
 
 // prepare opens what is to be compared, and finds out on which directories
-// environments are mounted.
+// environments will be mounted.
 func (overlayMethod) prepare(p *planner) error {
 	c := &p.change
 	if c.Next.None() && (len(c.Add) > 0 || slices.Contains(p.going, false)) {
 		return errors.New("cannot place packages in an overlay: their environment is not known")
 	}
+	return p.openOver()
+}
+
+func (p *planner) openOver() error {
+	c := &p.change
 	upper := ""
 	for _, e := range []*Environment{c.Now, c.Through, c.Next} {
 		if !e.None() {
 			upper = e.Upper
 		}
 	}
-	own, err := p.root.openOwn(upper)
+	open := p.root.openOwn
+	if c.Now.None() {
+		open = p.root.openLive // there is nothing of ours to look below
+	}
+	own, err := open(upper)
 	if err != nil {
 		return err
 	}
-	p.over = &over{own: own}
+	p.over = &over{own: own, claims: map[string]bool{}}
 	if !c.Now.None() {
 		if p.over.now, err = openStack(c.Now.Trees); err != nil {
 			return err
 		}
-		p.over.roots = append(p.over.roots, c.Now.Roots...)
+		if c.Method == Overlay {
+			p.over.roots = append(p.over.roots, c.Now.Roots...)
+		}
+	}
+	if c.Method != Overlay {
+		return nil
 	}
 	for _, e := range []**Environment{&c.Through, &c.Next} {
 		if (*e).None() {
@@ -201,7 +217,15 @@ func (overlayMethod) decided(p *planner) error {
 // stage plans one exchange, and returns what is mounted then.
 func (p *planner) stage(element int, from, to *Environment) (*Environment, error) {
 	s := &Swap{From: *from, To: *to}
-	s.To.Dirs = slices.Clone(from.Dirs)
+	s.To.Dirs, s.To.Own = slices.Clone(from.Dirs), slices.Clone(from.Own)
+	for i := range p.installed { // what packages have made becomes the environment's
+		for _, d := range p.installed[i].Dirs {
+			if p.change.Convert && to.covers(d.Path) && !slices.Contains(s.To.Dirs, d.Path) {
+				s.To.Dirs = append(s.To.Dirs, d.Path)
+				p.over.claims[d.Path] = true
+			}
+		}
+	}
 	st := &stage{element: element, swap: s}
 	p.over.stages = append(p.over.stages, st)
 	if err := p.privateConflicts(to); err != nil {
@@ -214,11 +238,14 @@ func (p *planner) stage(element int, from, to *Environment) (*Environment, error
 		return nil, err
 	}
 	p.topLinks(s)
+	slices.Sort(s.To.Own)
 	return &s.To, nil
 }
 
 // finish enters the exchanges into their elements.
-func (overlayMethod) finish(p *planner) error {
+func (overlayMethod) finish(p *planner) error { return p.enterStages() }
+
+func (p *planner) enterStages() error {
 	for i, st := range p.over.stages {
 		if i == len(p.over.stages)-1 {
 			if err := p.dropOwnDirs(st.swap); err != nil {
@@ -227,7 +254,8 @@ func (overlayMethod) finish(p *planner) error {
 		}
 		e := &p.plan.Elements[st.element]
 		if st.swap.From.ID != st.swap.To.ID || len(st.swap.Own) > 0 {
-			e.Ops = append([]Op{{Kind: OpSwap, Path: "/", Swap: st.swap}}, e.Ops...)
+			e.Ops = slices.Concat(p.over.before, []Op{{Kind: OpSwap, Path: "/", Swap: st.swap}}, e.Ops)
+			p.over.before = nil
 		}
 		e.Environment = &st.swap.To
 		e.Notes = append(e.Notes, st.notes...)
@@ -266,7 +294,7 @@ func (p *planner) privateConflicts(to *Environment) error {
 // own tree and before the exchange, with the attributes that the environment
 // has for them.
 func (p *planner) ownDirs(s *Swap) error {
-	if len(p.over.mkdirs) == 0 || s.To.None() {
+	if s.To.None() {
 		return nil
 	}
 	trees, err := openStack(s.To.Trees)
@@ -296,13 +324,16 @@ func (p *planner) ownDirs(s *Swap) error {
 		if err != nil {
 			return err
 		}
-		if !m.there && !slices.Contains(s.To.Dirs, dir) {
+		gone := !m.there || p.change.Convert && len(p.leaving(dir)) > 0
+		if gone && !slices.ContainsFunc(s.Own, func(op Op) bool { return op.Path == dir }) {
 			t, err := trees.look(dir[1:])
 			if err != nil {
 				return err
 			}
 			s.Own = append([]Op{{Kind: OpMkdir, Path: dir, Fresh: true, File: &File{Path: dir, Type: repo.Dir, Mode: t.permissions()}}}, s.Own...)
-			s.To.Dirs = append(s.To.Dirs, dir)
+			if !slices.Contains(s.To.Dirs, dir) {
+				s.To.Dirs = append(s.To.Dirs, dir)
+			}
 		}
 	}
 	p.over.mkdirs = nil

@@ -87,9 +87,9 @@ func mountOverlay(source string, upper, work *os.File, lower []*os.File) (*os.Fi
 	if err != nil {
 		return nil, err
 	}
-	options := [][2]string{{"source", source}, {"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}}
-	if user {
-		options = options[:2]
+	options := [][2]string{{"source", source}, {"index", "off"}, {"uuid", "null"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}}
+	if user { // the last two are so anyway
+		options = options[:3]
 	}
 	for _, f := range lower {
 		options = append(options, [2]string{"lowerdir+", fdPath(int(f.Fd()))})

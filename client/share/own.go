@@ -36,14 +36,30 @@ func (r *Root) openOwn(upper string) (*own, error) {
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err), o.close())
 	}
-	if upper != "" {
-		fd, err := unix.Open(upper, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("cannot open the directory for the guest's changes at %s: %w", upper, err), o.close())
-		}
-		o.upper = os.NewFile(uintptr(fd), upper)
+	return o, o.openUpper(upper)
+}
+
+// openLive opens the guest's directories with all that is mounted on them.
+func (r *Root) openLive(upper string) (*own, error) {
+	dir, err := r.plain("/", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the guest's root: %w", err)
 	}
-	return o, nil
+	o := &own{root: dir}
+	return o, o.openUpper(upper)
+}
+
+// openUpper opens what the nest provides. On an error nothing is left open.
+func (o *own) openUpper(upper string) error {
+	if upper == "" {
+		return nil
+	}
+	fd, err := unix.Open(upper, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return errors.Join(fmt.Errorf("cannot open the directory for the guest's changes at %s: %w", upper, err), o.close())
+	}
+	o.upper = os.NewFile(uintptr(fd), upper)
+	return nil
 }
 
 func (o *own) close() error {

@@ -23,6 +23,12 @@ type Change struct {
 	Remove []repo.Digest
 	Names  map[repo.Digest]string // installed packages, for messages
 
+	// Convert has what is installed placed anew, by another method: Add is then
+	// all that is installed, and perhaps more, and Remove is empty. The guest's
+	// own files stay, and private ones as they are. Its own versions of shared
+	// files are kept aside. There are moments in which files are missing.
+	Convert bool
+
 	// Now is what is mounted, as [Element] said: nil or none but with [Overlay].
 	Now *Environment
 	// Next is the environment of all that is installed afterwards: needed with
@@ -56,6 +62,9 @@ func MakePlan(ctx context.Context, root *Root, installed []Placed, change Change
 	how, err := change.Method.sharer()
 	if err != nil {
 		return nil, fmt.Errorf("cannot place packages: %w", err)
+	}
+	if err := change.check(installed); err != nil {
+		return nil, err
 	}
 	p := newPlanner(ctx, root, installed, change)
 	p.how = how
@@ -127,7 +136,7 @@ func newPlanner(ctx context.Context, root *Root, installed []Placed, change Chan
 		guestDirs: map[dirKey]string{}, leaves: map[string][]entry{}, made: map[string]bool{},
 		taken: map[item]bool{}}
 	for i := range installed {
-		p.going[i] = slices.Contains(change.Remove, installed[i].ID)
+		p.going[i] = slices.Contains(change.Remove, installed[i].ID) || change.again(installed[i].ID) >= 0
 		p.index(i)
 	}
 	return p

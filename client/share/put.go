@@ -286,7 +286,11 @@ func (a *applier) looksOurs(at place, st info, op *Op) bool {
 // take moves what is at guestPath to its second name.
 func (a *applier) take(guestPath string) error {
 	return a.clear(guestPath, func(at place) error {
-		return a.root.disk.Rename(at.path(), at.sibling(a.plan.tempName(guestPath, oldSuffix)).path())
+		old := at.sibling(a.plan.tempName(guestPath, oldSuffix))
+		if _, err := old.stat(); err == nil {
+			return nil // taken already: what is there now has come instead
+		}
+		return a.root.disk.Rename(at.path(), old.path())
 	})
 }
 

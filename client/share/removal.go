@@ -57,6 +57,12 @@ func (p *planner) removals() error {
 		if !p.going[pkg] {
 			continue
 		}
+		if again := p.change.again(p.installed[pkg].ID); again >= 0 {
+			if err := p.replaced(pkg, again); err != nil {
+				return err
+			}
+			continue
+		}
 		p.plan.Elements = append(p.plan.Elements, Element{ID: p.installed[pkg].ID, Remove: true})
 		if err := p.removal(pkg, len(p.plan.Elements)-1); err != nil {
 			return err
@@ -109,7 +115,7 @@ func (p *planner) claimed(guestPath string) bool {
 			}
 		}
 	}
-	return p.claims[guestPath]
+	return p.claims[guestPath] || p.over != nil && p.over.claims[guestPath]
 }
 
 func (p *planner) claimAll(placed *Placed) {
@@ -144,7 +150,7 @@ func (p *planner) dropMount(it item) Op {
 // changed is kept aside.
 func (p *planner) dropFile(it item, element int) error {
 	f := p.file(it)
-	if p.taken[it] || f.Own || p.shared(it, f.Path) {
+	if p.taken[it] || f.Own || p.shared(it, f.Path) || p.change.Convert && f.Has(repo.Ghost) {
 		return nil
 	}
 	have, err := p.look(f.Path)
@@ -160,7 +166,7 @@ func (p *planner) dropFile(it item, element int) error {
 		}
 		return nil
 	}
-	if f.Has(repo.Config) && (f.Type == repo.Regular || f.Type == repo.Symlink) {
+	if (f.Has(repo.Config) || p.change.Convert) && (f.Type == repo.Regular || f.Type == repo.Symlink) {
 		content, err := have.content()
 		if err != nil {
 			return fmt.Errorf("cannot read %s: %w", f.Path, err)

@@ -27,9 +27,103 @@ func (a *applier) swap(s *Swap) error {
 	}
 	a.dirs.forget() // they would be those of the old mounts
 	if err == nil {
-		err = a.root.exchange(o, &s.From, &s.To)
+		err = a.change(o, &s.From, &s.To)
 	}
 	return errors.Join(err, o.close())
+}
+
+// change exchanges the environment, and cleans up behind the old one.
+func (a *applier) change(o *own, from, to *Environment) error {
+	if to.None() {
+		if err := o.settle(a.root, from); err != nil {
+			return err
+		}
+	}
+	if err := a.root.exchange(o, from, to); err != nil {
+		return err
+	}
+	if to.None() {
+		if err := o.emptied(from); err != nil {
+			return err
+		}
+	}
+	return o.clearWork(to)
+}
+
+// left returns the operations that are still to be done: if the exchange
+// among them is done, those before it are too, and would act on the new
+// environment.
+func (a *applier) left(ops []Op) ([]Op, error) {
+	n := swapIn(ops)
+	if n < 0 {
+		return ops, nil
+	}
+	begun, done, err := a.swapped(ops[n].Swap)
+	switch {
+	case done:
+		return ops[n+1:], err
+	case begun:
+		return ops[n:], err
+	}
+	return ops, err
+}
+
+// reached returns the operations of an element that may have been done: if
+// the exchange of the plan is not complete, none of those after it.
+func (a *applier) reached(p *Plan, element int) ([]Op, error) {
+	ops := p.Elements[element].Ops
+	for i := range p.Elements[:element+1] {
+		n := swapIn(p.Elements[i].Ops)
+		if n < 0 {
+			continue
+		}
+		_, done, err := a.swapped(p.Elements[i].Ops[n].Swap)
+		switch {
+		case err != nil || done:
+			return ops, err
+		case i < element:
+			return nil, nil
+		}
+		return ops[:n+1], nil
+	}
+	return ops, nil
+}
+
+func swapIn(ops []Op) int {
+	return slices.IndexFunc(ops, func(op Op) bool { return op.Kind == OpSwap })
+}
+
+// swapped reports whether the new environment is mounted anywhere, and
+// whether the exchange is complete.
+func (a *applier) swapped(s *Swap) (begun, done bool, err error) {
+	x := &exchanger{root: a.root, to: &s.To}
+	done = true
+	for _, dir := range slices.Concat(s.From.roots(), s.To.roots()) {
+		t, err := x.top(dir)
+		if missing(err) {
+			done = false
+			continue
+		}
+		if err != nil {
+			return false, false, err
+		}
+		new, ours := t.has(&s.To), t.mounted && t.entry.isOurs()
+		begun = begun || new
+		if slices.Contains(s.To.roots(), dir) != ours || ours && t.entry.source != s.To.source() {
+			done = false
+		}
+	}
+	return begun, done, nil
+}
+
+// has reports whether an environment is mounted there, on top or below.
+func (t *top) has(e *Environment) bool {
+	for m, ok := t.entry, t.mounted; ok; m, ok = t.table.below(m) {
+		if m.isOurs() && m.source == e.source() {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Swap) upper() string {
@@ -51,17 +145,22 @@ func (a *applier) undoSwap(s *Swap) error {
 	}
 	a.dirs.forget()
 	if err == nil {
-		err = a.root.exchange(o, &s.To, &s.From)
+		err = a.change(o, &s.To, &s.From)
 	}
 	return errors.Join(err, o.close())
 }
 
-// finishSwap removes what was kept for an undo, and the working directories
-// of earlier environments.
+// finishSwap removes what was kept for an undo.
 func (a *applier) finishSwap(s *Swap) error {
+	if !slices.ContainsFunc(s.Own, func(op Op) bool { return op.Kind == OpTake }) {
+		return nil
+	}
 	for i := range s.Own {
+		if s.Own[i].Kind != OpTake {
+			continue
+		}
 		// Through the overlay, so that it knows.
-		if err := a.forgetOld(s.Own[i].Path); s.Own[i].Kind == OpTake && err != nil {
+		if err := a.forgetOld(s.Own[i].Path); err != nil {
 			return err
 		}
 	}
@@ -76,22 +175,33 @@ func (a *applier) finishSwap(s *Swap) error {
 			}))
 		}
 	}
-	return errors.Join(err, o.clearWork(&s.To), o.close())
+	return errors.Join(err, o.close())
 }
 
 // clearWork removes all working directories but those of one environment.
 func (o *own) clearWork(keep *Environment) error {
-	dir, err := openBelow(o.root, storkDir+"/work", unix.O_RDONLY|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
+	if o.upper == nil {
+		return clearWorkIn(o.root, storkDir+"/work", keep)
+	}
+	var failed error
+	for _, dir := range keep.roots() {
+		failed = errors.Join(failed, clearWorkIn(o.upper, dir+"/work", keep))
+	}
+	return failed
+}
+
+func clearWorkIn(root *os.File, p string, keep *Environment) error {
+	dir, err := openBelow(root, p, unix.O_RDONLY|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
 	if missing(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot clear up in %s: %w", storkDir, err)
+		return fmt.Errorf("cannot clear up in %s: %w", p, err)
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		return fmt.Errorf("cannot clear up in %s: %w", storkDir, err)
+		return fmt.Errorf("cannot clear up in %s: %w", p, err)
 	}
 	for _, name := range names {
 		if keep.None() || name != workName(keep) {

@@ -39,7 +39,10 @@ func (p *Plan) UndoNeeds() []repo.Digest {
 func (p *Plan) Undo(ctx context.Context, root *Root, i int, views map[repo.Digest]string) error {
 	a := &applier{ctx: ctx, plan: p, root: root, views: views, dirs: newDirs(root), open: map[repo.Digest]*os.File{}}
 	defer a.close()
-	ops := p.Elements[i].Ops
+	ops, err := a.reached(p, i)
+	if err != nil {
+		return err
+	}
 	for n := len(ops) - 1; n >= 0; n-- {
 		if err := a.undo(&ops[n]); err != nil {
 			return err
@@ -89,6 +92,10 @@ func (a *applier) undo(op *Op) error {
 		return a.mount(&Op{Kind: OpMount, Path: op.Path, Layer: op.Layer, Source: op.Source, Dir: op.Dir, Fresh: op.Fresh})
 	case OpPut, OpTake:
 		return a.undoFile(op)
+	case OpRmdir:
+		if op.File != nil {
+			return a.mkdir(op)
+		}
 	case OpSwap:
 		return a.undoSwap(op.Swap)
 	}
@@ -191,6 +198,9 @@ func (a *applier) undoFresh(at place, op *Op) error {
 	}
 	if err != nil {
 		return err
+	}
+	if st.isMounted() {
+		return nil // what was there before: it was not reached
 	}
 	ours := a.looksOurs(at, st, op)
 	if op.Old { // only if it is the file that was to be kept aside

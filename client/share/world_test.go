@@ -71,6 +71,7 @@ type world struct {
 	dir     string
 	root    string
 	view    string // where layers are
+	upper   string // what the nest provides, in a nested guest
 	views   map[repo.Digest]string
 	objects int
 	layers  int
@@ -78,16 +79,45 @@ type world struct {
 	all     map[repo.Digest]Layer
 	env     Environment         // what is mounted
 	merges  map[string]treeFile // what env shows
+	whole   map[repo.Digest]*Environment
 	names   map[repo.Digest]string
 }
 
 // methods are all share methods that work here.
-func methods() []Method { return []Method{Bind, Overlay, Symlink, Copy} }
+func methods() []Method { return []Method{Bind, Overlay, nested, Symlink, Copy} }
+
+// nested is Overlay in a guest whose root is an overlay itself.
+const nested Method = "nested"
+
+// nest makes the guest's root an overlay.
+func (w *world) nest() {
+	w.t.Helper()
+	base := filepath.Join(w.dir, "base")
+	w.must(os.Rename(w.root, base))
+	var dirs []*os.File
+	for _, dir := range []string{base, filepath.Join(w.dir, "root-upper"), filepath.Join(w.dir, "root-work")} {
+		w.must(os.MkdirAll(dir, 0o755))
+		f, err := os.Open(dir)
+		w.must(err)
+		defer f.Close()
+		dirs = append(dirs, f)
+	}
+	mount, err := mountOverlay("root", dirs[1], dirs[2], dirs[:1])
+	w.must(err)
+	defer mount.Close()
+	w.must(os.Mkdir(w.root, 0o755))
+	w.must(unix.MoveMount(int(mount.Fd()), "", unix.AT_FDCWD, w.root, unix.MOVE_MOUNT_F_EMPTY_PATH))
+	w.upper = filepath.Join(w.dir, "guest-upper")
+	w.must(os.Mkdir(w.upper, 0o755))
+}
 
 // newGuest is a world for one method.
 func newGuest(t *testing.T, m Method) *world {
 	t.Helper()
 	w := newWorld(t)
+	if m == nested {
+		w.nest()
+	}
 	if m == Symlink {
 		w.view = filepath.Join(w.root, inside, "view")
 	}
@@ -253,6 +283,9 @@ func (w *world) open(fault durable.Fault) *Root {
 }
 
 func (w *world) plan(method Method, add []Layer, remove ...Layer) (*Plan, error) {
+	if method == nested {
+		method = Overlay
+	}
 	c := Change{Method: method, Tag: "7", Add: add, Names: w.names}
 	for _, l := range remove {
 		c.Remove = append(c.Remove, l.ID)
