@@ -87,6 +87,7 @@ func (s *Store) open() error {
 			return err
 		}
 	}
+	spread(filepath.Join(s.dir, stagingName))
 	// Guests reach layers, through mounts of their own, as any of their users.
 	for _, name := range []string{objectsName, layersName} {
 		if err := s.disk.MkdirAll(filepath.Join(s.dir, name), 0o755); err != nil {
