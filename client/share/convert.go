@@ -17,8 +17,16 @@ func (c *Change) again(id repo.Digest) int {
 	return slices.IndexFunc(c.Add, func(l Layer) bool { return l.ID == id })
 }
 
+// check refuses what would mix methods of which one hides the other. Copies
+// go with all of them.
 func (c *Change) check(installed []Placed) error {
 	if !c.Convert {
+		for i := range installed {
+			m := installed[i].Method
+			if c.Method != Copy && m != Copy && m != c.Method && len(c.Add) > 0 {
+				return fmt.Errorf("cannot place packages by method %q: others are by %q, and have to be converted first", c.Method, m)
+			}
+		}
 		return nil
 	}
 	if len(c.Remove) > 0 {

@@ -205,7 +205,7 @@ func (p *planner) stat(guestPath string) (info, error) {
 		return info{}, err
 	}
 	st, err := at.stat()
-	if err != nil || !p.change.Now.covers(guestPath) {
+	if err != nil || p.over == nil || !p.change.Now.covers(guestPath) {
 		return st, err
 	}
 	m, err := p.over.own.find(guestPath)

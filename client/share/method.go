@@ -81,7 +81,7 @@ func (m Method) sharer() (sharer, error) {
 type plain struct{}
 
 func (plain) prepare(p *planner) error {
-	if p.change.Now.None() {
+	if p.change.Now.None() || !p.change.Convert {
 		return nil
 	}
 	return p.openOver()

@@ -3,6 +3,7 @@ package share
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"path"
 	"slices"
 
@@ -129,6 +130,48 @@ func (p *Plan) Needs() []repo.Digest {
 		}
 	}
 	return ids
+}
+
+// Environments returns those that the plan mounts, to be undone or to be
+// finished. After the guest has been restarted their Trees and Upper may have
+// other paths: whoever reads the plan from a journal asks the nest, and sets
+// them.
+func (p *Plan) Environments() []*Environment {
+	var list []*Environment
+	for i := range p.Elements {
+		for _, op := range p.Elements[i].Ops {
+			if op.Kind != OpSwap {
+				continue
+			}
+			for _, e := range []*Environment{&op.Swap.From, &op.Swap.To} {
+				if !e.None() {
+					list = append(list, e)
+				}
+			}
+		}
+		if e := p.Elements[i].Environment; !e.None() {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// Validate holds a plan that was read from a file to the rules that planning
+// keeps for environments.
+func (p *Plan) Validate() error {
+	for i := range p.Elements {
+		for _, op := range p.Elements[i].Ops {
+			if (op.Kind == OpSwap) != (op.Swap != nil) {
+				return fmt.Errorf("operation %q is incomplete", op.Kind)
+			}
+		}
+	}
+	for _, e := range p.Environments() {
+		if err := e.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tempName names a file beside the target, by the target's name, so that

@@ -69,7 +69,9 @@ func (a *applier) left(ops []Op) ([]Op, error) {
 }
 
 // reached returns the operations of an element that may have been done: if
-// the exchange of the plan is not complete, none of those after it.
+// the exchange of the plan is not complete, none of those after it. If nothing
+// is mounted at all, all of them, for the guest may have been restarted; they
+// then find the guest's own files.
 func (a *applier) reached(p *Plan, element int) ([]Op, error) {
 	ops := p.Elements[element].Ops
 	for i := range p.Elements[:element+1] {
@@ -77,7 +79,11 @@ func (a *applier) reached(p *Plan, element int) ([]Op, error) {
 		if n < 0 {
 			continue
 		}
-		_, done, err := a.swapped(p.Elements[i].Ops[n].Swap)
+		s := p.Elements[i].Ops[n].Swap
+		_, done, err := a.swapped(s)
+		if err == nil && !done {
+			done, err = a.restarted(s)
+		}
 		switch {
 		case err != nil || done:
 			return ops, err
@@ -87,6 +93,38 @@ func (a *applier) reached(p *Plan, element int) ([]Op, error) {
 		return ops[:n+1], nil
 	}
 	return ops, nil
+}
+
+// restarted reports whether nothing is mounted of what an exchange is about.
+// Where the private files are in the nest's directory, the new environment is
+// mounted to reach them, if it has ever been.
+func (a *applier) restarted(s *Swap) (bool, error) {
+	x := &exchanger{root: a.root}
+	for _, dir := range slices.Concat(s.From.roots(), s.To.roots()) {
+		t, err := x.top(dir)
+		if err != nil && !missing(err) {
+			return false, err
+		}
+		if err == nil && t.mounted && t.entry.isOurs() {
+			return false, nil
+		}
+	}
+	if s.To.None() || s.To.Upper == "" {
+		return true, nil
+	}
+	o, err := a.root.openOwn(s.To.Upper)
+	if err != nil {
+		return false, err
+	}
+	begun := false
+	for _, dir := range s.To.Roots {
+		_, err := statAt(int(o.upper.Fd()), dir[1:]+"/work/"+workName(&s.To))
+		begun = begun || err == nil
+	}
+	if begun {
+		err = a.root.exchange(o, &Environment{}, &s.To)
+	}
+	return true, errors.Join(err, o.close())
 }
 
 func swapIn(ops []Op) int {

@@ -70,7 +70,7 @@ func swapUnderGuest(t *testing.T, w *world) {
 	var guest sync.WaitGroup
 	var execs, looks int
 	guest.Go(func() {
-		for ctx.Err() == nil {
+		for ; ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
 			execs++
 			cmd := exec.Command(filepath.Join(w.root, "usr/bin/hello"), "-test.run=^$")
 			if out, err := cmd.CombinedOutput(); err != nil {
@@ -79,7 +79,7 @@ func swapUnderGuest(t *testing.T, w *world) {
 		}
 	})
 	guest.Go(func() {
-		for ctx.Err() == nil {
+		for ; ctx.Err() == nil; time.Sleep(100 * time.Microsecond) {
 			looks++
 			for _, p := range []string{"usr/bin/hello", "usr/lib/hello/data", "opt/hello/data", "etc/hello.conf", "usr/lib/local/file", "etc/hosts"} {
 				if st, err := os.Stat(filepath.Join(w.root, p)); err != nil || st.Size() == 0 {
