@@ -265,17 +265,17 @@ type baseEntry struct {
 // lookup finds a name in the base as an overlay does: the topmost tree that
 // has it, or hides it, decides, and directories are merged down to the first
 // that is none.
-func lookup(dirs []string, name string) (*baseEntry, error) {
+func (w *mergeWalk) lookup(dirs []string, name string) (*baseEntry, error) {
 	var found *baseEntry
 	for _, dir := range dirs {
 		file := dir + "/" + name
 		var stat unix.Stat_t
-		err := unix.Lstat(file, &stat)
+		err := w.lstat(file, &stat)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {
-			return nil, &os.PathError{Op: "lstat", Path: file, Err: err}
+			return nil, err
 		}
 		if isWhiteout(&stat) {
 			break

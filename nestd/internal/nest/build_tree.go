@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"stork/nestd/internal/attach"
 	"stork/nestd/internal/state"
 	"stork/nestd/store"
 	"stork/repo"
@@ -21,6 +22,11 @@ func (n *Nest) build(ctx context.Context, guest string, p *plan) error {
 		// Pinned and with a row, or on its way out.
 		if _, err := n.State.Tree(ctx, p.id); !errors.Is(err, state.ErrNotFound) {
 			return err
+		}
+	}
+	for _, id := range p.want.layers {
+		if _, placed := n.Store.Layer(id); !placed {
+			return fmt.Errorf("cannot build environment: layer %s is not in its place: %w", id.Short(), attach.ErrNoLayer)
 		}
 	}
 	j, _ := n.join(guest, p.id, func(ctx context.Context, _ *job) error { return n.buildTree(ctx, p) })

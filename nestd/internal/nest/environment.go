@@ -136,9 +136,6 @@ func (n *Nest) stackFor(ctx context.Context, guest string, want *wanted) (stack 
 		if !entitled[id] {
 			return nil, nil, fmt.Errorf("cannot build environment: guest %s has not prepared %s: %w", guest, id.Short(), attach.ErrNotEntitled)
 		}
-		if _, placed := n.Store.Layer(id); !placed {
-			return nil, nil, fmt.Errorf("cannot build environment: layer %s is not in its place: %w", id.Short(), attach.ErrNoLayer)
-		}
 	}
 	plan, err := n.plan(ctx, guest, want, entitled)
 	if err != nil {
