@@ -41,7 +41,11 @@ func (p *Plan) Apply(ctx context.Context, root *Root, i int, views map[repo.Dige
 func (a *applier) runAll(ops []Op) error {
 	var failed error
 	for i := range ops {
-		failed = errors.Join(failed, a.run(ops[i:i+1]))
+		err := a.run(ops[i : i+1])
+		failed = errors.Join(failed, err)
+		if err != nil && ops[i].Kind == OpSwap {
+			break // what follows is meant for the new environment
+		}
 	}
 	return failed
 }

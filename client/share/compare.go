@@ -158,6 +158,9 @@ func (c *comparison) name(dir, name string, mine, from, to *stack) error {
 	case have.isDir() && t.there && !t.isDir():
 		return c.dirInTheWay(at)
 	case have.isDir():
+		if f.there != t.there && isOpaque(have.dirs[0].dir, name) {
+			c.swap.Own = append(c.swap.Own, Op{Kind: OpReveal, Path: at})
+		}
 		below, err := have.enter()
 		if err != nil {
 			return err

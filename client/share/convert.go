@@ -23,6 +23,9 @@ func (c *Change) check(installed []Placed) error {
 	if !c.Convert {
 		for i := range installed {
 			m := installed[i].Method
+			if m == Overlay && c.Method != Overlay && slices.Contains(c.Remove, installed[i].ID) {
+				return fmt.Errorf("cannot remove packages by method %q that were placed by %q", c.Method, m)
+			}
 			if c.Method != Copy && m != Copy && m != c.Method && len(c.Add) > 0 {
 				return fmt.Errorf("cannot place packages by method %q: others are by %q, and have to be converted first", c.Method, m)
 			}

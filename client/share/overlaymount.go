@@ -42,7 +42,7 @@ func (o *own) overlay(source, work, dir string, lower *stack) (*os.File, error) 
 		return nil, err
 	}
 	defer workDir.Close()
-	return mountOverlay(source, upper, workDir, layers)
+	return mountOverlay(source, upper, workDir, layers, raw)
 }
 
 func (s *stack) files() []*os.File {
@@ -76,8 +76,9 @@ func (o *own) makeUpper(dir string, like *os.File) (*os.File, error) {
 
 // mountOverlay makes an overlay of open directories. Whatever the kernel's
 // defaults are, what it writes into the upper directory must make sense
-// without the overlay: whole files, at their own names.
-func mountOverlay(source string, upper, work *os.File, lower []*os.File) (*os.File, error) {
+// without the overlay: whole files, at their own names. What the mount that
+// like is reached by forbids, it forbids too.
+func mountOverlay(source string, upper, work *os.File, lower []*os.File, like *os.File) (*os.File, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make an overlay: %w", err)
@@ -108,7 +109,7 @@ func mountOverlay(source string, upper, work *os.File, lower []*os.File) (*os.Fi
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return nil, fmt.Errorf("cannot make an overlay: %w%s", err, kernelSays(fs))
 	}
-	attributes, err := mountAttributes(upper)
+	attributes, err := mountAttributes(like)
 	if err != nil {
 		return nil, err
 	}

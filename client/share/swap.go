@@ -275,6 +275,8 @@ func (a *applier) ownDo(o *own, op *Op) error {
 		})
 	case OpMove:
 		return a.ownMove(o, op.From, op.Path)
+	case OpReveal:
+		return a.eachOwn(o, op.Path, func(at place) error { return reveal(at) })
 	case OpPut:
 		at := place{o.root, op.Path[1:]}
 		err := a.root.disk.Symlink(op.File.Link, at.path())
@@ -288,6 +290,17 @@ func (a *applier) ownDo(o *own, op *Op) error {
 		})
 	}
 	return fmt.Errorf("cannot apply a plan: unknown operation %q below an environment", op.Kind)
+}
+
+// reveal takes away the mark of a directory that was removed and made again.
+func reveal(at place) error {
+	for _, prefix := range []string{"trusted.", "user."} {
+		err := unix.Lremovexattr(at.path(), prefix+"overlay.opaque")
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOTSUP) && !missing(err) {
+			return fmt.Errorf("cannot change the attributes of %s: %w", at.name, err)
+		}
+	}
+	return nil
 }
 
 func ifThere(err error, p string) error {

@@ -102,7 +102,7 @@ func (w *world) nest() {
 		defer f.Close()
 		dirs = append(dirs, f)
 	}
-	mount, err := mountOverlay("root", dirs[1], dirs[2], dirs[:1])
+	mount, err := mountOverlay("root", dirs[1], dirs[2], dirs[:1], dirs[0])
 	w.must(err)
 	defer mount.Close()
 	w.must(os.Mkdir(w.root, 0o755))
@@ -137,10 +137,18 @@ func (w *world) mounts() []string {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, "tmpfs")
+}
+
+// newWorldOn is a world in memory, since nothing here is about to lose power,
+// or on the disk that temporary files are on.
+func newWorldOn(t *testing.T, fs string) *world {
+	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), views: map[repo.Digest]string{}, names: map[repo.Digest]string{}, all: map[repo.Digest]Layer{}}
 	t.Cleanup(func() { unmountBelow(t, filepath.Dir(w.dir)) })
-	// In memory, since nothing here is about to lose power.
-	w.must(unix.Mount("tmpfs", w.dir, "tmpfs", 0, "mode=755"))
+	if fs == "tmpfs" {
+		w.must(unix.Mount("tmpfs", w.dir, "tmpfs", 0, "mode=755"))
+	}
 	w.root, w.view = filepath.Join(w.dir, "root"), filepath.Join(w.dir, "view")
 	for _, dir := range []string{"usr/bin", "usr/lib", "etc", "var/lib", "opt", "tmp"} {
 		w.must(os.MkdirAll(filepath.Join(w.root, dir), 0o755))
