@@ -1,0 +1,154 @@
+package share
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"stork/repo"
+	"stork/repo/durable"
+)
+
+const insideChange = "STORK_TEST_CHANGE"
+
+// TestInside: it is the guest's own root directory that is changed, as when
+// stork runs in the guest.
+func TestInside(t *testing.T) {
+	if change := os.Getenv(insideChange); change != "" {
+		placeInside(t, change)
+		return
+	}
+	t.Parallel()
+	for _, m := range []Method{Bind, Overlay, Symlink} {
+		w := newGuest(t, Symlink)
+		l := everything(w, "1")
+		w.must(os.MkdirAll(filepath.Join(w.root, "proc"), 0o755))
+		w.must(unix.Mount("/proc", filepath.Join(w.root, "proc"), "", unix.MS_BIND|unix.MS_REC, ""))
+		env, _ := w.environment([]Layer{l}, map[string]string{"/bin": "/usr/bin"})
+		view := func(p string) string { return strings.TrimPrefix(p, w.root) }
+		for i := range env.Trees {
+			env.Trees[i] = view(env.Trees[i])
+		}
+		seen := l
+		seen.View = view(l.View)
+		change, err := json.Marshal(Change{Method: m, Tag: "1", Add: []Layer{seen}, Next: env})
+		w.must(err)
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestInside$")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: w.root}
+		cmd.Dir = "/"
+		cmd.Env = append(os.Environ(), insideChange+"="+string(change))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", m, err, out)
+		}
+		other := newGuest(t, Bind)
+		other.change(Bind, []Layer{everything(other, "1")})
+		w.must(unix.Unmount(filepath.Join(w.root, "proc"), unix.MNT_DETACH))
+		w.must(os.Remove(filepath.Join(w.root, "proc")))
+		if d := difference(w.snapshot(), other.snapshot()); d != "" {
+			t.Errorf("%s:\n%s", m, d)
+		}
+	}
+}
+
+func placeInside(t *testing.T, encoded string) {
+	var change Change
+	err := json.Unmarshal([]byte(encoded), &change)
+	root, openErr := OpenRoot("/", durable.Disk{})
+	if err = errors.Join(err, openErr); err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	plan, err := MakePlan(t.Context(), root, nil, change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := change.Add[0]
+	views := map[repo.Digest]string{l.ID: l.View}
+	if _, err := plan.Apply(t.Context(), root, 0, views); err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.Finish(root); err != nil {
+		t.Fatal(err)
+	}
+	found, err := Check(t.Context(), root, []Placed{plan.Elements[0].Placed}, views)
+	more, envErr := plan.Elements[0].Environment.Check(t.Context(), root)
+	if err = errors.Join(err, envErr); err != nil || len(found)+len(more) > 0 {
+		t.Errorf("problems %v %v, %v", found, more, err)
+	}
+}
+
+// TestRemovedDirectory: a shared directory that the guest's owner removes and
+// makes again shows its own; once its package has gone and come again, it is
+// shared as any other.
+func TestRemovedDirectory(t *testing.T) {
+	t.Parallel()
+	for _, m := range overlays() {
+		w := newGuest(t, m)
+		stay, l := w.layer("stay", file("/usr/lib/stay", "s")), w.layer("p", file("/usr/lib/x/f", "f"), file("/usr/lib/x/g", "g"))
+		w.change(m, []Layer{stay, l})
+		at := filepath.Join(w.root, "usr/lib/x")
+		w.must(os.RemoveAll(at))
+		w.must(os.Mkdir(at, 0o755))
+		w.must(os.Remove(filepath.Join(w.root, "usr/lib/stay")))
+		if list, err := os.ReadDir(at); err != nil || len(list) > 0 {
+			t.Fatalf("%s: %v, %v", m, list, err)
+		}
+		w.change(m, nil, l)
+		w.change(m, []Layer{l})
+		if got := w.read("usr/lib/x/f"); got != "f" {
+			t.Errorf("%s: got %q", m, got)
+		}
+		if _, err := os.Lstat(filepath.Join(w.root, "usr/lib/stay")); err == nil {
+			t.Errorf("%s: what the owner removed of another package is back", m)
+		}
+		w.change(m, nil, l, stay)
+		for _, p := range []string{"usr/lib/stay", "usr/lib/x/f"} {
+			if _, err := os.Lstat(filepath.Join(w.root, p)); err == nil {
+				t.Errorf("%s: %s is left behind", m, p)
+			}
+		}
+	}
+}
+
+// TestCopyBesideOverlay: without a nest, files are copied into a guest that
+// has an environment, and go again.
+func TestCopyBesideOverlay(t *testing.T) {
+	t.Parallel()
+	w := newGuest(t, Overlay)
+	empty := w.snapshot()
+	shared := w.layer("shared", file("/usr/lib/shared", "s"), file("/usr/lib/x/f", "f"))
+	w.change(Overlay, []Layer{shared})
+	before := w.snapshot()
+	copied := w.layer("copied", file("/usr/lib/copied", "c"), file("/usr/lib/shared", "s"), file("/opt/copied/f", "f"))
+	place := func(add []Layer, remove ...repo.Digest) {
+		t.Helper()
+		plan, err := MakePlan(t.Context(), w.open(nil), w.placed, Change{Method: Copy, Tag: "7", Add: add, Remove: remove, Names: w.names, Now: &w.env})
+		w.must(err)
+		w.apply(plan, nil)
+		w.commit(plan)
+	}
+	place([]Layer{copied})
+	if got := w.read("usr/lib/copied") + w.read("opt/copied/f") + w.read("usr/lib/shared"); got != "cfs" {
+		t.Errorf("got %q", got)
+	}
+	other := w.layer("other", file("/usr/lib/shared", "t"))
+	_, err := MakePlan(t.Context(), w.open(nil), w.placed, Change{Method: Copy, Tag: "7", Add: []Layer{other}, Now: &w.env})
+	if conflict := new(ConflictError); !errors.As(err, &conflict) {
+		t.Errorf("got %v, want a conflict", err)
+	}
+	place(nil, copied.ID)
+	if d := difference(w.snapshot(), before); d != "" {
+		t.Errorf("after the copies are removed:\n%s", d)
+	}
+	w.change(Overlay, nil, shared)
+	if d := difference(w.snapshot(), empty); d != "" {
+		t.Errorf("after all is removed:\n%s", d)
+	}
+}
