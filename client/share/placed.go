@@ -17,6 +17,13 @@ type Placed struct {
 	Files  []File      `json:"files,omitempty"` // private files, fifos and nodes
 }
 
+// NeedsView reports whether the package's layer has to be attached for it to
+// be seen, or to be restored and checked. The environment's trees are beside
+// that.
+func (p *Placed) NeedsView() bool {
+	return len(p.Mounts) > 0 || slices.ContainsFunc(p.Links, func(l Link) bool { return l.Source != "" })
+}
+
 // Mount is one mount of a layer.
 type Mount struct {
 	Target string `json:"target"`

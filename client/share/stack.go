@@ -61,7 +61,7 @@ func (s *stack) look(name string) (merged, error) {
 	if s == nil {
 		return m, nil
 	}
-	for _, l := range s.layers {
+	for i, l := range s.layers {
 		st, err := statAt(int(l.dir.Fd()), name)
 		switch {
 		case missing(err):
@@ -80,7 +80,7 @@ func (s *stack) look(name string) (merged, error) {
 			return m, nil
 		}
 		m.dirs = append(m.dirs, l)
-		if isOpaque(l.dir, name) {
+		if i < len(s.layers)-1 && isOpaque(l.dir, name) {
 			return m, nil
 		}
 	}
