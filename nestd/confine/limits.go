@@ -16,16 +16,32 @@ type Limits struct {
 	OpenFiles uint64
 }
 
+// reserved is how much address space, in bytes, a process may reserve beside
+// the memory that it writes to: stacks of threads and arenas of the C library.
+const reserved = 2 << 30
+
 // SetLimits sets the resource limits of this process and of those it starts.
-// Memory is RLIMIT_DATA, not RLIMIT_AS: Go reserves address space by the
-// gigabyte without ever writing to it.
+//
+// Memory is RLIMIT_DATA, for Go reserves address space without ever writing to
+// it. But the kernel does not count what is mapped over a reservation of the
+// same size (mmap(2), MAP_FIXED) before the next mapping comes, so one who
+// means harm gets around it: RLIMIT_AS, well above, ends that.
 func SetLimits(l Limits) error {
+	space := l.Memory
+	if space != 0 {
+		have, err := addressSpace()
+		if err != nil {
+			return fmt.Errorf("cannot limit memory: %w", err)
+		}
+		space += have + reserved
+	}
 	for _, set := range []struct {
 		name     string
 		resource int
 		value    uint64
 	}{
 		{"memory", unix.RLIMIT_DATA, l.Memory},
+		{"address space", unix.RLIMIT_AS, space},
 		{"file size", unix.RLIMIT_FSIZE, l.FileSize},
 		{"processor time", unix.RLIMIT_CPU, l.CPU},
 		{"open files", unix.RLIMIT_NOFILE, l.OpenFiles},
@@ -42,6 +58,19 @@ func SetLimits(l Limits) error {
 		return fmt.Errorf("cannot limit core dumps: %w", err)
 	}
 	return nil
+}
+
+// addressSpace returns how many bytes of it this process has (proc_pid_statm(5)).
+func addressSpace() (uint64, error) {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, err
+	}
+	var pages uint64
+	if _, err := fmt.Sscan(string(b), &pages); err != nil {
+		return 0, err
+	}
+	return pages * uint64(os.Getpagesize()), nil
 }
 
 // CloseInherited closes every descriptor from first on that came through the

@@ -53,16 +53,16 @@ func confined(args []string, work func() error) error {
 	if err := confine.CloseInherited(firstFD); err != nil {
 		return err
 	}
-	if err := confine.Seal(); err != nil {
-		return err
-	}
-	if err := confine.Filter(); err != nil {
-		return err
-	}
 	err = confine.SetLimits(confine.Limits{
 		Memory: maxMemory, FileSize: maxFileSize, CPU: seconds, OpenFiles: maxOpenFiles,
 	})
 	if err != nil {
+		return err
+	}
+	if err := confine.Seal(); err != nil {
+		return err
+	}
+	if err := confine.Filter(); err != nil {
 		return err
 	}
 	return work()
