@@ -48,6 +48,12 @@ func (o *Operator) Refresh(ctx context.Context) ([]api.RepositoryStatus, error) 
 	return statuses, o.caller.call(ctx, http.MethodPost, api.RefreshRoute, nil, &statuses)
 }
 
+// Usage asks what guests and owners use.
+func (o *Operator) Usage(ctx context.Context) (*api.Usage, error) {
+	usage := new(api.Usage)
+	return usage, o.caller.call(ctx, http.MethodGet, api.UsageRoute, nil, usage)
+}
+
 // StoreStats asks what the store holds.
 func (o *Operator) StoreStats(ctx context.Context) (*api.StoreStats, error) {
 	stats := new(api.StoreStats)

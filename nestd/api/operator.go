@@ -11,12 +11,14 @@ import "stork/repo"
 //	POST   /v1/operator/refresh         []RepositoryStatus, after asking every repository for news
 //	GET    /v1/operator/store/stats     StoreStats
 //	POST   /v1/operator/store/check     CheckReport
+//	GET    /v1/operator/usage           Usage
 const (
 	OperatorStatusRoute = "/v1/operator/status"
 	GuestsRoute         = "/v1/operator/guests"
 	RefreshRoute        = "/v1/operator/refresh"
 	StoreStatsRoute     = "/v1/operator/store/stats"
 	StoreCheckRoute     = "/v1/operator/store/check"
+	UsageRoute          = "/v1/operator/usage"
 )
 
 // OperatorStatus is the state of the nest.
@@ -62,4 +64,27 @@ type CheckReport struct {
 	Objects  int      `json:"objects"`  // checked
 	Trees    int      `json:"trees"`    // merged trees that were checked
 	Problems []string `json:"problems"` // empty: sound
+}
+
+// Usage divides what the store's files take among those who use them. What a
+// guest has of its own, copies and configuration, lies in its root and is not
+// counted.
+type Usage struct {
+	Guests []Use `json:"guests"`
+	Owners []Use `json:"owners"` // an owner's guests together
+}
+
+// Use is the part of one guest, or of all guests of one owner.
+type Use struct {
+	Guest string      `json:"guest,omitempty"`
+	Owner repo.Digest `json:"owner"`
+	Disk  Share       `json:"disk"`  // bytes of allocated blocks
+	Cache Share       `json:"cache"` // bytes in the page cache
+}
+
+// Share counts each inode in three ways, as proc_pid_smaps(5) counts pages.
+type Share struct {
+	Apparent int64 `json:"apparent"` // whole, as if nothing were shared (Rss)
+	Private  int64 `json:"private"`  // if nobody else uses it (Uss)
+	Fair     int64 `json:"fair"`     // divided by the number of its users (Pss)
 }

@@ -26,6 +26,7 @@ type grammar struct {
 	Status  statusCommand  `cmd:"" help:"Show the state of the nest."`
 	Refresh refreshCommand `cmd:"" help:"Ask every repository for news now."`
 	Store   storeCommands  `cmd:"" help:"Look at the store."`
+	Usage   usageCommand   `cmd:"" help:"Show what guests and owners use of disk and page cache, shared files divided fairly."`
 }
 
 // AfterApply hands commands the directory.

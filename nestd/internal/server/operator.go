@@ -50,3 +50,9 @@ func storeCheck(c *call) (any, error) {
 	c.deadline(checkTimeout)
 	return c.server.options.Nest.Check(c.in.Context())
 }
+
+// usage walks every layer in use.
+func usage(c *call) (any, error) {
+	c.deadline(checkTimeout)
+	return c.server.options.Nest.Usage(c.in.Context())
+}

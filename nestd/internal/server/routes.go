@@ -44,4 +44,5 @@ var operatorRoutes = []route{
 	{http.MethodPost, api.RefreshRoute, 0, refresh},
 	{http.MethodGet, api.StoreStatsRoute, 0, storeStats},
 	{http.MethodPost, api.StoreCheckRoute, 0, storeCheck},
+	{http.MethodGet, api.UsageRoute, 0, usage},
 }
