@@ -41,7 +41,7 @@ func TestDown(t *testing.T) {
 		t.Errorf("no socket: %v", err)
 	}
 	dies := fake(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	if err := dies.References(context.Background(), nil); !errors.Is(err, ErrDown) {
+	if err := dies.References(context.Background(), nil, nil); !errors.Is(err, ErrDown) {
 		t.Errorf("dies while answering: %v", err)
 	}
 	halfway := fake(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -211,7 +211,7 @@ func TestConnections(t *testing.T) {
 	defer n.Close()
 	ask := func(want int64) {
 		t.Helper()
-		if err := n.References(context.Background(), nil); err != nil || opened.Load() != want {
+		if err := n.References(context.Background(), nil, nil); err != nil || opened.Load() != want {
 			t.Errorf("%v, %d connections, want %d", err, opened.Load(), want)
 		}
 	}

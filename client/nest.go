@@ -67,10 +67,11 @@ func (n *Nest) Detach(ctx context.Context, request api.DetachRequest) error {
 }
 
 // References tells the nest what the guest has installed, all of it: layers
-// left out may be removed by the nest.
-func (n *Nest) References(ctx context.Context, packages []repo.Digest) error {
+// left out may be removed by the nest. So may environments, unless they are
+// nil.
+func (n *Nest) References(ctx context.Context, packages, environments []repo.Digest) error {
 	if packages == nil {
 		packages = []repo.Digest{}
 	}
-	return n.caller.call(ctx, http.MethodPut, api.ReferencesRoute, api.References{Packages: packages}, nil)
+	return n.caller.call(ctx, http.MethodPut, api.ReferencesRoute, api.References{Packages: packages, Environments: environments}, nil)
 }

@@ -51,7 +51,7 @@ func (g *Guest) Execute(ctx context.Context, p *Plan, onEvent func(api.Event)) (
 	if err != nil {
 		return nil, err
 	}
-	done, err := g.run(ctx, change)
+	done, err := g.run(ctx, p, change)
 	if err != nil {
 		return nil, err
 	}
@@ -70,28 +70,6 @@ func (g *Guest) prepare(ctx context.Context, p *Plan, onEvent func(api.Event)) (
 	}
 	list, err := g.Nest.Prepare(ctx, api.PrepareRequest{Packages: refs}, onEvent)
 	return append(list, p.ready...), err
-}
-
-// copied is what a guest is told that could share, if only it could mount.
-const copied = "this guest may not mount (it has no CAP_SYS_ADMIN): what it installs is copied into it, and shared with nobody"
-
-// run hands the change to the transaction: mounts of the nest's layers, or
-// copies of them where the guest may not mount, or, without a nest, copies of
-// layers that are dropped afterwards.
-func (g *Guest) run(ctx context.Context, change transaction.Change) (*transaction.Outcome, error) {
-	alone, ok := g.Nest.(Alone)
-	switch {
-	case ok:
-		return g.runAlone(ctx, alone, change)
-	case len(change.Install) == 0 || share.MayMount():
-		return g.Transaction.Run(ctx, change)
-	}
-	change.Method = share.Copy
-	done, err := g.Transaction.Run(ctx, change)
-	if err == nil && len(done.Installed) > 0 {
-		done.Warnings = append(done.Warnings, copied)
-	}
-	return done, err
 }
 
 func (g *Guest) runAlone(ctx context.Context, alone Alone, change transaction.Change) (*transaction.Outcome, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"stork/client/catalog"
+	"stork/client/share"
 	"stork/client/solve"
 	"stork/client/transaction"
 	"stork/nestd/api"
@@ -30,6 +31,7 @@ type Alone interface {
 type Transactor interface {
 	State() *transaction.State
 	Run(ctx context.Context, change transaction.Change) (*transaction.Outcome, error)
+	Means() (share.Means, error)
 }
 
 // Guest is what planning and executing need.
@@ -39,6 +41,9 @@ type Guest struct {
 	Nest        Nest             // nil with Catalog
 	Transaction Transactor
 	Arch        repo.Arch
+	Root        string        // of the guest
+	Tell        bool          // the plan is shown before it is carried out
+	Choice      *share.Method // how the owner wants packages shared from now on, empty: auto; nil: as before
 }
 
 // Flags are the user's choices about solving.

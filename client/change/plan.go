@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"stork/client/catalog"
+	"stork/client/share"
 	"stork/client/solve"
 	"stork/client/transaction"
 	"stork/nestd/api"
@@ -21,6 +22,13 @@ type Plan struct {
 	Size      int64    `json:"size"`                // bytes of the packages' files, wherever they lie
 	Written   int64    `json:"written"`             // bytes that this host's store, or without a nest this guest, has yet to write, at most
 
+	// How what comes is shared; empty if nothing comes. Converted is how many
+	// packages that are there are placed anew by that method, before all else.
+	Method    share.Method `json:"method,omitempty"`
+	Converted int          `json:"converted,omitempty"`
+	Why       string       `json:"why,omitempty"` // that method, if it is not what was to be expected
+
+	budget  int // mounts at most; 0: any number
 	steps   []solve.Step
 	reasons map[*solve.Package]solve.Reason
 	again   map[*solve.Package]*solve.Package // what a reinstalled package replaces
@@ -90,7 +98,10 @@ func (g *Guest) Plan(ctx context.Context, jobs []solve.Job, flags Flags) (*Plan,
 	if err := g.verify(ctx, p); err != nil {
 		return nil, err
 	}
-	return p, g.estimate(ctx, p)
+	if err := g.estimate(ctx, p); err != nil || p.Incoming() == 0 {
+		return p, err
+	}
+	return p, g.choose(ctx, p)
 }
 
 // satisfied notes what needs no installing. What came as a dependency and is

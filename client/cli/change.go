@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stork/client/change"
+	"stork/client/share"
 	"stork/client/solve"
 	"stork/client/transaction"
 	"stork/repo/program"
@@ -28,10 +29,23 @@ type changeResult struct {
 	Seconds float64         `json:"seconds"`
 }
 
-// runChange plans, shows, asks and executes.
-func (s *session) runChange(ctx context.Context, jobs []solve.Job, flags change.Flags, f changeFlags, needsCatalog bool) error {
+func (f changeFlags) check() error {
 	if f.JSON && !f.Yes && !f.DryRun {
 		return &program.Error{Status: program.Usage, Err: errors.New("--json asks no questions"), Hint: "Give -y to do it, or --dry-run to see it."}
+	}
+	return nil
+}
+
+// how says what one command's change is like.
+type how struct {
+	needsCatalog bool          // something may come
+	choice       *share.Method // see [change.Guest]
+}
+
+// runChange plans, shows, asks and executes.
+func (s *session) runChange(ctx context.Context, jobs []solve.Job, flags change.Flags, f changeFlags, h how) error {
+	if err := f.check(); err != nil {
+		return err
 	}
 	started := s.env.now()
 	progress := newProgress(s.streams.Err, f.Quiet || f.JSON)
@@ -42,8 +56,9 @@ func (s *session) runChange(ctx context.Context, jobs []solve.Job, flags change.
 	}
 	defer guest.Close()
 	system := s.system(guest.State())
-	g := &change.Guest{System: system, Transaction: guest, Arch: arch()}
-	if needsCatalog {
+	g := &change.Guest{System: system, Transaction: guest, Arch: arch(),
+		Root: s.g.Sysroot, Tell: !f.Yes, Choice: h.choice}
+	if h.needsCatalog {
 		if g.Catalog, err = s.catalog(ctx); err != nil {
 			return err
 		}

@@ -29,6 +29,7 @@ type grammar struct {
 	Whatrequires whatrequiresCmd `cmd:"" group:"Guest" help:"Find what requires a package, a capability or a path."`
 	Verify       verifyCmd       `cmd:"" group:"Guest" help:"Compare installed packages with what was installed."`
 	Status       statusCmd       `cmd:"" group:"Guest" help:"Show this guest, its nest and its repositories."`
+	Method       methodCmd       `cmd:"" group:"Guest" help:"Show how packages are shared, or change it."`
 	Mount        mountCmd        `cmd:"" group:"Guest" help:"Bring back the mounts after the guest has restarted."`
 	Pin          pinCmd          `cmd:"" group:"Guest" help:"Pin a repository and an owner, where no nest does it."`
 

@@ -103,9 +103,12 @@ func explainTrust(err error) (int, string, bool) {
 func explainGuest(err error) (int, string, bool) {
 	var busy *transaction.BusyError
 	var conflict *share.ConflictError
+	var able *change.AbleError
 	switch {
 	case errors.As(err, &busy):
 		return exitBusy, "Wait until it is done, then try again.", true
+	case errors.As(err, &able):
+		return program.Failed, "`stork method auto` leaves it to stork.", true
 	case errors.As(err, &conflict):
 		return exitConflict, "Nothing was changed. Move the file away, or do without the package.", true
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

@@ -23,6 +23,7 @@ func (f solveFlags) flags() change.Flags {
 type installCmd struct {
 	changeFlags
 	solveFlags
+	methodFlag
 	Reinstall      bool     `help:"Install again what is installed already."`
 	AllowDowngrade bool     `help:"Let installed packages go to an older version."`
 	Packages       []string `arg:"" name:"package" help:"pkg, pkg=1.2, 'pkg>=1.2-3', pkg.arch, a pattern, /a/path or a capability."`
@@ -42,5 +43,5 @@ func (c *installCmd) Run(ctx context.Context, g *grammar, env *environment, stre
 	}
 	flags := c.flags()
 	flags.AllowDowngrade = c.AllowDowngrade
-	return s.runChange(ctx, list, flags, c.changeFlags, true)
+	return s.runChange(ctx, list, flags, c.changeFlags, how{needsCatalog: true, choice: c.choice()})
 }

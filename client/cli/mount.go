@@ -29,7 +29,7 @@ func (c *mountCmd) Run(ctx context.Context, g *grammar, env *environment, stream
 	err = guest.Mount(ctx)
 	if err != nil && !share.MayMount() {
 		return &program.Error{Status: program.Failed, Err: err,
-			Hint: "This guest may not mount (it has no CAP_SYS_ADMIN). `stork install --reinstall PACKAGE` makes copies."}
+			Hint: "This guest may not mount (it has no CAP_SYS_ADMIN). `stork method symlink` shares the packages without mounts."}
 	}
 	return err
 }

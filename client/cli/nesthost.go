@@ -5,6 +5,8 @@ import (
 
 	"stork/client"
 	"stork/client/catalog"
+	"stork/client/share"
+	"stork/client/transaction"
 	"stork/nestd/api"
 	"stork/repo"
 )
@@ -42,8 +44,26 @@ func (h *nestHost) Detach(ctx context.Context, ids []repo.Digest) error {
 }
 
 // References tells the nest what is installed.
-func (h *nestHost) References(ctx context.Context, ids []repo.Digest) error {
-	return h.nest.References(ctx, ids)
+func (h *nestHost) References(ctx context.Context, ids, environments []repo.Digest) error {
+	return h.nest.References(ctx, ids, environments)
+}
+
+// Environment has merged trees mounted in this guest's view; see
+// [transaction.Hooks].
+func (h *nestHost) Environment(ctx context.Context, r transaction.EnvironmentRequest) (*share.Environment, error) {
+	response, err := h.nest.Environment(ctx, api.EnvironmentRequest{Packages: r.Packages, Aliases: r.Aliases, Keep: r.Keep})
+	if err != nil {
+		return nil, err
+	}
+	e := &share.Environment{ID: response.ID, Trees: response.Trees}
+	if r.Upper {
+		upper, err := h.nest.Upper(ctx, api.UpperRequest{})
+		if err != nil {
+			return nil, err
+		}
+		e.Upper = upper.Path
+	}
+	return e, nil
 }
 
 // Close implements host.

@@ -23,5 +23,5 @@ func (c *removeCmd) Run(ctx context.Context, g *grammar, env *environment, strea
 	if err != nil {
 		return err
 	}
-	return s.runChange(ctx, list, change.Flags{AllowErasing: c.AllowErasing}, c.changeFlags, false)
+	return s.runChange(ctx, list, change.Flags{AllowErasing: c.AllowErasing}, c.changeFlags, how{})
 }

@@ -167,7 +167,7 @@ func TestJSON(t *testing.T) {
 	b.oneDocument(b.want(0, "install --json -y hello"), &result)
 	for _, line := range []string{
 		"list --json", "list --json -a", "info --json hello", "search --json hello", "files --json hello", "provides --json greeting",
-		"whatrequires --json greeting", "verify --json", "status --json", "trust explain --json hello",
+		"whatrequires --json greeting", "verify --json", "status --json", "method --json", "trust explain --json hello",
 	} {
 		var document any
 		b.oneDocument(b.want(0, line), &document)

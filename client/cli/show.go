@@ -64,6 +64,12 @@ func showPlan(out program.Streams, p *change.Plan) {
 	if n := p.Incoming(); n > 0 {
 		fmt.Fprintf(out.Out, "\n%s, %s of files; to download: %s.\n", count(n, "package"), inBytes(p.Size), inBytes(p.Download))
 	}
+	if p.Why != "" {
+		fmt.Fprintf(out.Out, "Note: %s.\n", p.Why)
+	}
+	if p.Converted > 0 {
+		fmt.Fprintf(out.Out, "Before that, %s that is installed is converted to %s; the guest's own files stay.\n", count(p.Converted, "package"), p.Method)
+	}
 }
 
 func planRow(i *change.Item) []string {

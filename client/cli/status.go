@@ -24,6 +24,7 @@ type statusCmd struct {
 type statusReport struct {
 	Version      string             `json:"version"`
 	Installed    int                `json:"installed"`
+	Sharing      sharingReport      `json:"sharing"`
 	Owner        repo.Digest        `json:"owner,omitzero"`
 	Nest         *api.Status        `json:"nest,omitempty"`
 	NestError    string             `json:"nest_error,omitempty"`
@@ -49,7 +50,7 @@ func (c *statusCmd) Run(ctx context.Context, g *grammar, env *environment, strea
 	if err != nil {
 		return err
 	}
-	report := statusReport{Version: repo.Version, Installed: len(state.Packages), Repositories: []repositoryReport{}}
+	report := statusReport{Version: repo.Version, Installed: len(state.Packages), Sharing: sharingOf(state), Repositories: []repositoryReport{}}
 	failed := report.askNest(ctx, g.Dir)
 	books, err := s.catalog(ctx)
 	if p, pinned := s.pins(); pinned == nil {
@@ -93,6 +94,7 @@ func (r *statusReport) print(out program.Streams, now time.Time) {
 		owner = r.Owner.String()
 	}
 	fmt.Fprintf(out.Out, "%-12s %s\n%-12s %s\n%-12s %s\n", "stork", r.Version, "installed", count(r.Installed, "package"), "owner", owner)
+	r.Sharing.print(out)
 	switch {
 	case r.Nest != nil:
 		fmt.Fprintf(out.Out, "%-12s %s, known to it as %s\n", "nest", r.Nest.Nest, r.Nest.Guest)

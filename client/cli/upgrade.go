@@ -10,6 +10,7 @@ import (
 type upgradeCmd struct {
 	changeFlags
 	solveFlags
+	methodFlag
 	Packages []string `arg:"" optional:"" name:"package" help:"Installed packages; none: all."`
 }
 
@@ -24,5 +25,5 @@ func (c *upgradeCmd) Run(ctx context.Context, g *grammar, env *environment, stre
 	if len(list) == 0 {
 		list = []solve.Job{{Action: solve.Upgrade}}
 	}
-	return s.runChange(ctx, list, c.flags(), c.changeFlags, true)
+	return s.runChange(ctx, list, c.flags(), c.changeFlags, how{needsCatalog: true, choice: c.choice()})
 }

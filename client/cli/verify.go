@@ -66,6 +66,9 @@ func problemLines(state *transaction.State, problems []share.Problem) (lines []p
 	lines = []problemLine{}
 	for _, p := range problems {
 		name := p.ID.Short()
+		if p.ID.IsZero() {
+			name = "environment"
+		}
 		if installed := state.Find(p.ID); installed != nil {
 			name = installed.NEVRA().String()
 		}

@@ -29,13 +29,15 @@ type Means struct {
 // if there is no nest.
 func Probe(root *Root, view string) (Means, error) {
 	m := Means{Shared: view != ""}
-	fd, err := unix.OpenTree(int(root.dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
+	fd, err := unix.OpenTree(int(root.dir.Fd()), "", flags)
+	locked := errors.Is(err, unix.EINVAL)
+	if locked { // see openLocked
+		fd, err = unix.OpenTree(int(root.dir.Fd()), "", flags|unix.AT_RECURSIVE)
+	}
 	switch {
 	case errors.Is(err, unix.EPERM):
 		m.Why = "the guest may not mount anything"
-		return m, nil
-	case errors.Is(err, unix.EINVAL):
-		m.Mount, m.Why = true, "its root directory has locked mounts"
 		return m, nil
 	case err != nil:
 		return Means{}, fmt.Errorf("cannot find out whether the guest can mount: %w", err)
@@ -58,7 +60,7 @@ func Probe(root *Root, view string) (Means, error) {
 		m.Why = "its root directory is read-only"
 		return m, nil
 	}
-	if m.Why, err = root.separateTops(clone); err != nil {
+	if m.Why, err = root.separateTops(clone, locked); err != nil {
 		return Means{}, err
 	}
 	m.Overlay = m.Why == ""
@@ -66,8 +68,9 @@ func Probe(root *Root, view string) (Means, error) {
 }
 
 // separateTops says which of the directories that packages use is a file
-// system of its own, so that it can not be an overlay's upper directory.
-func (r *Root) separateTops(clone *os.File) (string, error) {
+// system of its own, so that it can not be an overlay's upper directory. In a
+// clone with all mounts they look as they are.
+func (r *Root) separateTops(clone *os.File, all bool) (string, error) {
 	for _, name := range []string{"usr", "etc", "opt"} {
 		f, err := r.plain("/"+name, unix.O_PATH|unix.O_DIRECTORY)
 		if missing(err) || errors.Is(err, unix.ELOOP) {
@@ -85,7 +88,7 @@ func (r *Root) separateTops(clone *os.File) (string, error) {
 		if err != nil && !missing(err) {
 			return "", err
 		}
-		if live.isMounted() && (err != nil || !raw.same(live)) {
+		if live.isMounted() && (all || err != nil || !raw.same(live)) {
 			ours, err := r.environmentOn("/" + name)
 			if err != nil || !ours {
 				return fmt.Sprintf("/%s is a file system of its own", name), err

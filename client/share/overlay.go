@@ -194,11 +194,17 @@ func (overlayMethod) decided(p *planner) error {
 		}
 	}
 	adds, last := len(c.Add) > 0, len(c.Add)+going-1
-	if last < 0 || len(p.conflicts) > 0 {
+	if len(p.conflicts) > 0 {
 		return nil
 	}
 	none := &Environment{}
 	now, next := cmp.Or(c.Now, none), cmp.Or(c.Next, none)
+	if last < 0 {
+		if now.ID == next.ID {
+			return nil
+		}
+		p.plan.Elements, last = append(p.plan.Elements, Element{Remove: true}), 0
+	}
 	if adds && going > 0 && !c.Through.None() {
 		through, err := p.stage(0, now, c.Through)
 		if err != nil {

@@ -27,6 +27,9 @@ type own struct {
 // openOwn opens the guest's own directories. upper may be empty.
 func (r *Root) openOwn(upper string) (*own, error) {
 	fd, err := unix.OpenTree(int(r.dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if errors.Is(err, unix.EINVAL) {
+		return r.openLocked(upper)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err)
 	}
@@ -37,6 +40,47 @@ func (r *Root) openOwn(upper string) (*own, error) {
 		return nil, errors.Join(fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err), o.close())
 	}
 	return o, o.openUpper(upper)
+}
+
+// openLocked does what openOwn does in a guest whose mounts, made by a user
+// namespace with more rights, must not be taken apart (mount_namespaces(7)):
+// they come along, and only ours are taken away again. For that they have to
+// be mounted somewhere.
+func (r *Root) openLocked(upper string) (*own, error) {
+	fd, err := unix.OpenTree(int(r.dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err)
+	}
+	o := &own{root: os.NewFile(uintptr(fd), "the guest's own files")}
+	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr)
+	if err == nil {
+		err = o.attach(r)
+	}
+	if err == nil {
+		err = o.uncover(r)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err), o.close())
+	}
+	return o, o.openUpper(upper)
+}
+
+// uncover takes the environments' mounts away that came along.
+func (o *own) uncover(r *Root) error {
+	table, err := r.mountTable()
+	if err != nil {
+		return err
+	}
+	for _, e := range table {
+		if path.Dir(e.target) != "/" || !e.isOurs() {
+			continue
+		}
+		if err := detach(place{o.root, e.target[1:]}, e.target); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openLive opens the guest's directories with all that is mounted on them.

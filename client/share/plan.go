@@ -20,7 +20,7 @@ type Change struct {
 	Method Method
 	Tag    string // letters and digits; different from that of any plan still to be finished
 	Add    []Layer
-	Remove []repo.Digest
+	Remove []repo.Digest          // in the order in which their elements are applied
 	Names  map[repo.Digest]string // installed packages, for messages
 
 	// Convert has what is installed placed anew, by another method: Add is then
@@ -32,7 +32,8 @@ type Change struct {
 	// Now is what is mounted, as [Element] said: nil or none but with [Overlay].
 	Now *Environment
 	// Next is the environment of all that is installed afterwards: needed with
-	// [Overlay], unless nothing is.
+	// [Overlay], unless nothing is. A change that adds and removes nothing only
+	// exchanges Now for it, by one element that removes and has no ID.
 	Next *Environment
 	// Through, if there is one, is the environment of all that is installed
 	// afterwards and of the packages that go and that none in Add replaces: the

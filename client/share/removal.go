@@ -53,10 +53,7 @@ func (p *planner) resolveParent(t *tree, layerPath string) (string, error) {
 // removals plans what goes with the packages that go: all that no new one has
 // taken over and no other one shares.
 func (p *planner) removals() error {
-	for pkg := range p.installed {
-		if !p.going[pkg] {
-			continue
-		}
+	for _, pkg := range p.leavingOrder() {
 		if again := p.change.again(p.installed[pkg].ID); again >= 0 {
 			if err := p.replaced(pkg, again); err != nil {
 				return err
@@ -69,6 +66,21 @@ func (p *planner) removals() error {
 		}
 	}
 	return nil
+}
+
+// leavingOrder lists what goes: what is placed anew first, the rest as
+// [Change].Remove has it.
+func (p *planner) leavingOrder() []int {
+	var order []int
+	for pkg := range p.installed {
+		if p.going[pkg] {
+			order = append(order, pkg)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Compare(slices.Index(p.change.Remove, p.installed[a].ID), slices.Index(p.change.Remove, p.installed[b].ID))
+	})
+	return order
 }
 
 func (p *planner) removal(pkg, element int) error {

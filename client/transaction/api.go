@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
@@ -34,10 +35,23 @@ type Hooks struct {
 	Attach func(ctx context.Context, ids, installed []repo.Digest) (map[repo.Digest]string, error)
 	// Detach takes layers out of the view; a failure is only logged.
 	Detach func(ctx context.Context, ids []repo.Digest) error
-	// References replaces what the guest is said to have installed (G4).
-	References func(ctx context.Context, ids []repo.Digest) error
+	// References replaces what the guest is said to have installed (G4), and,
+	// unless environments is nil, which environments it uses.
+	References func(ctx context.Context, ids, environments []repo.Digest) error
+	// Environment has merged trees mounted in the guest's view, for overlays,
+	// and says where: ID, Trees and Upper are filled in. The nest knows that
+	// they are in use before it mounts them. It may be nil: no overlays.
+	Environment func(ctx context.Context, request EnvironmentRequest) (*share.Environment, error)
 	// Progress hears of every step; it may be nil.
 	Progress func(Event)
+}
+
+// EnvironmentRequest asks a nest for the environment of packages.
+type EnvironmentRequest struct {
+	Packages []repo.Digest     // none: none
+	Aliases  map[string]string // see [share.Root.Aliases]
+	Keep     []repo.Digest     // environments that are mounted, or about to be
+	Upper    bool              // also a directory for the guest's changes: its root is an overlay
 }
 
 // Step is what an Event tells of.
@@ -69,18 +83,44 @@ type Package struct {
 	Reason    Reason
 	LayerPath string // where the layer is, if there is no Hooks.Attach
 	Private   []repo.File
+
+	have *Installed // in a conversion
+}
+
+func (p *Package) nevra() repo.NEVRA {
+	if p.have != nil {
+		return p.have.NEVRA()
+	}
+	return p.Record.NEVRA()
 }
 
 // Change is what a transaction is to do. Install is in the order in which
 // packages are installed: what others need goes first. A package that
 // replaces an installed one names it in Replaces; it is removed after the
 // new one is in place, as rpm does. Remove is what goes without replacement.
+//
+// A change with Convert places all that is installed anew by Method, and does
+// nothing else: Install names it, with what is private and without records.
 type Change struct {
-	Method   share.Method // for what is installed; empty: bind
+	Method   share.Method // for what is installed; empty: that of what is there, or bind
+	Budget   int          // mounts that the guest may have for its packages with [share.Bind]; 0: any number
+	Convert  bool
+	Choice   *share.Method // what the guest's owner wants from now on, empty for any; nil: as before
 	Install  []Package
 	Replaces map[repo.Digest][]repo.Digest // new → old
 	Remove   []repo.Digest
 	Reasons  map[repo.Digest]Reason // new reasons of packages that stay
+}
+
+// BudgetError says that packages would need more mounts than the guest may
+// have. Nothing has been changed.
+type BudgetError struct {
+	Mounts, Budget int
+}
+
+// Error implements error.
+func (e *BudgetError) Error() string {
+	return fmt.Sprintf("cannot place packages: they need %d mounts, and the guest may have %d", e.Mounts, e.Budget)
 }
 
 // Outcome is what a transaction did.

@@ -18,6 +18,7 @@ func (r *run) commit(ctx context.Context) error {
 	next := r.state(r.progress.Done)
 	next.Serial = r.journal.Serial
 	next.setReasons(r.journal.Reasons)
+	next.choose(r.journal.Choice)
 	if err := g.write(stateName, next); err != nil {
 		return r.commitFailed(ctx, err)
 	}
@@ -76,9 +77,13 @@ func (r *run) state(n int) *State {
 		switch st.Kind {
 		case placeStep:
 			s.add(&r.journal.Add[st.Element], &plan.Elements[st.Element])
+			s.mounted(&r.journal, &plan.Elements[st.Element])
 		case removeStep:
 			if !slices.ContainsFunc(r.journal.Add, func(p Installed) bool { return p.Ref.ID == st.ID }) {
 				s.Packages = slices.DeleteFunc(s.Packages, func(p Installed) bool { return p.Ref.ID == st.ID })
+			}
+			if !slices.Contains(r.progress.Left, i) {
+				s.mounted(&r.journal, &plan.Elements[st.Element])
 			}
 		}
 	}
@@ -130,6 +135,9 @@ func (r *run) count(next *State) {
 
 // undo takes back everything, last things first, and ends the transaction.
 func (r *run) undo(ctx context.Context) error {
+	if err := r.g.reattach(ctx, &r.journal); err != nil {
+		r.g.log.Warn("cannot attach environments for an undo", "err", err)
+	}
 	if err := r.attachMore(ctx, r.journal.Plan.UndoNeeds()); err != nil {
 		r.g.log.Warn("cannot attach layers for an undo", "err", err)
 	}
@@ -150,7 +158,7 @@ func (r *run) undoElement(ctx context.Context, i int) error {
 
 // rest returns the work that a failed package has left undone.
 func (r *run) rest(w *work) *work {
-	left := &work{method: w.method, replaces: w.replaces, reasons: w.reasons, ran: w.ran}
+	left := &work{method: w.method, budget: w.budget, replaces: w.replaces, reasons: w.reasons, ran: w.ran}
 	if !r.failed {
 		return left
 	}
@@ -223,10 +231,14 @@ func (g *Guest) recover(ctx context.Context) error {
 func (r *run) finish(ctx context.Context) error {
 	g := r.g
 	g.log.Info("finishing an interrupted transaction")
-	if err := r.attachMore(ctx, r.journal.Plan.Needs()); err != nil {
+	err := g.reattach(ctx, &r.journal)
+	if err == nil {
+		err = r.attachMore(ctx, r.journal.Plan.Needs())
+	}
+	if err != nil {
 		return fmt.Errorf("cannot finish an interrupted transaction: %w", err)
 	}
-	if err := g.mount(ctx, r.state(r.progress.Done)); err != nil {
+	if err := g.restore(ctx, r.state(r.progress.Done)); err != nil {
 		g.log.Warn("cannot bring back mounts", "err", err)
 	}
 	if err := r.execute(ctx); err != nil {
@@ -237,6 +249,9 @@ func (r *run) finish(ctx context.Context) error {
 	}
 	for _, f := range r.outcome.Failed {
 		g.log.Warn("package failed", "pkg", f.Package.String(), "err", f.Err)
+	}
+	if err := g.settle(ctx, r.outcome); err != nil {
+		g.log.Warn("cannot settle the environment, the next transaction will", "err", err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"stork/client/share"
 	"stork/repo"
 	"stork/repo/durable"
 )
@@ -44,17 +45,19 @@ func (f flavour) at(k int, count *int) durable.Fault {
 // opened again the old packages or the new ones are there, whole.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	for _, scripts := range []bool{false, true} {
-		for _, f := range flavours {
-			t.Run(fmt.Sprintf("scriptlets %v, %s", scripts, f.name), func(t *testing.T) {
-				t.Parallel()
-				crash(t, f, scripts)
-			})
+	for _, method := range []share.Method{share.Bind, share.Overlay} {
+		for _, scripts := range []bool{false, true} {
+			for _, f := range flavours {
+				t.Run(fmt.Sprintf("%s, scriptlets %v, %s", method, scripts, f.name), func(t *testing.T) {
+					t.Parallel()
+					crash(t, method, f, scripts)
+				})
+			}
 		}
 	}
 }
 
-func crash(t *testing.T, f flavour, scripts bool) {
+func crash(t *testing.T, method share.Method, f flavour, scripts bool) {
 	var phases []string
 	if scripts {
 		phases = []string{"pre", "post", "preun"}
@@ -64,6 +67,7 @@ func crash(t *testing.T, f flavour, scripts bool) {
 	seen := map[string]int{}
 	for k := 0; ; k++ {
 		w := newWorld(t)
+		w.method = method
 		v1 := w.pkg("a", "1", map[string]string{"/opt/a/f": "1", "/opt/a/one": "1", "/etc/a!": "1", "/etc/keep!": "k"}, phases...)
 		v2 := w.pkg("a", "2", map[string]string{"/opt/a/f": "2", "/opt/a/two": "2", "/etc/a!": "2", "/etc/keep!": "k2"}, phases...)
 		b := w.pkg("b", "1", map[string]string{"/opt/d/b": "b", "/opt/b/f": "b"})
@@ -107,7 +111,7 @@ func (w *world) attempt(c Change, fault durable.Fault) bool {
 		return false
 	}
 	defer g.Close()
-	_, err = g.Run(context.Background(), c)
+	_, err = g.Run(context.Background(), w.by(c))
 	return err == nil
 }
 

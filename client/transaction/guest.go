@@ -46,6 +46,7 @@ type Guest struct {
 	state   *State
 	runner  *scriptlet.Runner
 	told    []repo.Digest // what the nest was told last in this run, sorted; nil: nothing, or it is not known what it heard
+	asked   bool          // for environments, in this run
 }
 
 // BusyError says that another stork is changing the guest.
@@ -165,12 +166,26 @@ func (g *Guest) State() *State { return g.state }
 
 // Mount brings back the mounts of all packages, and what they lie on, after
 // the guest has restarted.
-func (g *Guest) Mount(ctx context.Context) error { return g.mount(ctx, g.state) }
+func (g *Guest) Mount(ctx context.Context) error {
+	if g.state.Environment == nil {
+		return g.restore(ctx, g.state)
+	}
+	s := g.state.clone()
+	var err error
+	if s.Environment, err = g.current(ctx); err != nil {
+		return err
+	}
+	return g.restore(ctx, s)
+}
 
-func (g *Guest) mount(ctx context.Context, s *State) error {
+// restore brings back what a state has mounted. Its environment is attached.
+func (g *Guest) restore(ctx context.Context, s *State) error {
+	if err := s.Environment.Restore(ctx, g.root); err != nil {
+		return err
+	}
 	var ids []repo.Digest
 	for i := range s.Packages {
-		if len(s.Packages[i].Placed.Mounts) > 0 {
+		if s.Packages[i].Placed.NeedsView() {
 			ids = append(ids, s.Packages[i].Ref.ID)
 		}
 	}
@@ -193,7 +208,7 @@ func (g *Guest) Verify(ctx context.Context, ids ...repo.Digest) ([]share.Problem
 			continue
 		}
 		placed = append(placed, p.Placed)
-		if len(p.Placed.Mounts) > 0 {
+		if p.Placed.NeedsView() {
 			mounted = append(mounted, p.Ref.ID)
 		}
 	}
@@ -201,7 +216,12 @@ func (g *Guest) Verify(ctx context.Context, ids ...repo.Digest) ([]share.Problem
 	if err != nil {
 		g.log.Warn("cannot attach layers", "err", err)
 	}
-	return share.Check(ctx, g.root, placed, views)
+	problems, err := share.Check(ctx, g.root, placed, views)
+	if err != nil || g.state.Environment == nil {
+		return problems, err
+	}
+	more, err := g.verifyEnvironment(ctx, ids)
+	return append(problems, more...), err
 }
 
 // attach asks the nest for layers; without a nest none are known. For

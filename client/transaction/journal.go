@@ -17,12 +17,15 @@ const journalFormat = 1
 // journal is everything that finishing or undoing a transaction takes. It is
 // durable before the guest is changed (G1).
 type journal struct {
-	Add     []Installed            `json:"add"` // in the order of the plan's elements
-	Format  int                    `json:"format"`
-	Plan    share.Plan             `json:"plan"`
-	Reasons map[repo.Digest]Reason `json:"reasons,omitempty"`
-	Serial  int64                  `json:"serial"` // of the state that it leads to
-	Steps   []step                 `json:"steps"`
+	Add          []Installed            `json:"add"` // in the order of the plan's elements
+	Choice       *share.Method          `json:"choice,omitempty"`
+	Environments []recipe               `json:"environments,omitempty"` // of the plan; the last is what it leads to
+	Format       int                    `json:"format"`
+	Plan         share.Plan             `json:"plan"`
+	Reasons      map[repo.Digest]Reason `json:"reasons,omitempty"`
+	Replaced     []repo.Digest          `json:"replaced,omitempty"` // packages that go for a successor
+	Serial       int64                  `json:"serial"`             // of the state that it leads to
+	Steps        []step                 `json:"steps"`
 }
 
 type stepKind string
@@ -52,6 +55,7 @@ type step struct {
 type progress struct {
 	Done    int           `json:"done"`
 	Failed  []repo.Digest `json:"failed,omitempty"` // packages whose further steps are skipped
+	Left    []int         `json:"left,omitempty"`   // removals among Done that have left something behind
 	Serial  int64         `json:"serial"`
 	Skipped []int         `json:"skipped,omitempty"` // steps among Done that were not done
 }
@@ -91,6 +95,12 @@ func (g *Guest) readJournal() (*journal, error) {
 func (j *journal) check() error {
 	if len(j.Add) > len(j.Plan.Elements) {
 		return errors.New("it adds more than it plans")
+	}
+	if j.Choice != nil && *j.Choice != "" && !j.Choice.Valid() {
+		return fmt.Errorf("unknown share method %q", *j.Choice)
+	}
+	if err := j.Plan.Validate(); err != nil {
+		return err
 	}
 	for i := range j.Plan.Elements {
 		e := &j.Plan.Elements[i]

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"stork/client/share"
 	"stork/repo"
 )
 
@@ -20,9 +21,11 @@ const killRounds = 30
 
 // killJob is what the child of TestKill is told to do.
 type killJob struct {
-	Root  string
-	Views map[repo.Digest]string
-	Pair  [2]Package
+	Dir    string
+	Method share.Method
+	Views  map[repo.Digest]string
+	Hidden map[repo.Digest][]string
+	Pair   [2]Package
 }
 
 // TestKill kills a process that upgrades and downgrades all the time, at any
@@ -33,8 +36,18 @@ func TestKill(t *testing.T) {
 		victim(t)
 		return
 	}
+	for _, method := range []share.Method{share.Bind, share.Overlay} {
+		t.Run(string(method), func(t *testing.T) {
+			t.Parallel()
+			kill(t, method)
+		})
+	}
+}
+
+func kill(t *testing.T, method share.Method) {
 	w := newWorld(t)
-	job := killJob{Root: w.root, Views: w.views}
+	w.method = method
+	job := killJob{Dir: w.dir, Method: method, Views: w.views, Hidden: w.hidden}
 	for i, v := range []string{"1", "2"} {
 		job.Pair[i] = w.pkg("a", v, map[string]string{"/opt/a/f": v, "/opt/a/only" + v: v, "/etc/a!": v, "/opt/b/" + v: v}, "post", "preun")
 	}
@@ -81,10 +94,11 @@ func (w *world) killOne(job []byte, wait time.Duration) {
 }
 
 func victim(t *testing.T) {
-	w := &world{t: t}
+	w := &world{t: t, trees: map[repo.Digest]bool{}}
 	var job killJob
 	w.must(json.Unmarshal([]byte(os.Getenv("STORK_TEST_KILL")), &job))
-	w.root, w.views = job.Root, job.Views
+	w.dir, w.root, w.method = job.Dir, filepath.Join(job.Dir, "root"), job.Method
+	w.views, w.hidden = job.Views, job.Hidden
 	fmt.Println("begun")
 	for {
 		g, err := w.tryOpen(nil)
@@ -95,7 +109,7 @@ func victim(t *testing.T) {
 		if g.State().Find(from.Ref.ID) == nil {
 			from, to = to, from
 		}
-		if _, err := g.Run(context.Background(), upgrade(from, to)); err != nil {
+		if _, err := g.Run(context.Background(), w.by(upgrade(from, to))); err != nil {
 			t.Fatal(err)
 		}
 		w.must(g.Close())

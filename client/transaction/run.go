@@ -30,8 +30,9 @@ func (g *Guest) Run(ctx context.Context, change Change) (*Outcome, error) {
 	}
 	outcome := &Outcome{}
 	if w.empty() {
-		return outcome, g.setReasons(w.reasons)
+		return outcome, g.remember(w)
 	}
+	g.asked = g.state.Environment != nil
 	for !w.empty() {
 		w, err = g.attempt(ctx, w, outcome)
 		if err != nil && len(outcome.Installed)+len(outcome.Removed) == 0 {
@@ -43,18 +44,23 @@ func (g *Guest) Run(ctx context.Context, change Change) (*Outcome, error) {
 			break
 		}
 	}
+	if err := g.settle(ctx, outcome); err != nil {
+		outcome.Warnings = append(outcome.Warnings, fmt.Sprintf("what failed is still to be seen, until the next transaction: %v", err))
+	}
 	g.released(ctx, change, outcome)
 	return outcome, nil
 }
 
-// setReasons changes why packages are installed, and nothing else.
-func (g *Guest) setReasons(reasons map[repo.Digest]Reason) error {
-	if len(reasons) == 0 {
+// remember changes why packages are installed and how the owner wants them
+// shared, and nothing else.
+func (g *Guest) remember(w *work) error {
+	if len(w.reasons) == 0 && (w.choice == nil || *w.choice == g.state.Method) {
 		return nil
 	}
 	next := g.state.clone()
 	next.Serial++
-	next.setReasons(reasons)
+	next.setReasons(w.reasons)
+	next.choose(w.choice)
 	if err := g.write(stateName, next); err != nil {
 		return fmt.Errorf("cannot write the guest's state: %w", err)
 	}
@@ -70,9 +76,15 @@ func (s *State) setReasons(reasons map[repo.Digest]Reason) {
 	}
 }
 
+func (s *State) choose(method *share.Method) {
+	if method != nil {
+		s.Method = *method
+	}
+}
+
 func (g *Guest) failAll(w *work, err error, outcome *Outcome) {
 	for i := range w.install {
-		outcome.Failed = append(outcome.Failed, Failure{w.install[i].Record.NEVRA(), err})
+		outcome.Failed = append(outcome.Failed, Failure{w.install[i].nevra(), err})
 	}
 	for _, old := range w.remove {
 		outcome.Failed = append(outcome.Failed, Failure{old.NEVRA(), err})
@@ -83,8 +95,8 @@ func (g *Guest) failAll(w *work, err error, outcome *Outcome) {
 // (G4); a nest that is down learns it with the next transaction.
 func (g *Guest) released(ctx context.Context, change Change, outcome *Outcome) {
 	hooks, ids := g.options.Hooks, g.state.IDs()
-	if hooks.References != nil && (g.told == nil || !slices.Equal(g.told, sorted(ids))) {
-		if err := hooks.References(ctx, ids); err != nil {
+	if hooks.References != nil && (g.asked || g.told == nil || !slices.Equal(g.told, sorted(ids))) {
+		if err := hooks.References(ctx, ids, g.used()); err != nil {
 			outcome.Warnings = append(outcome.Warnings, fmt.Sprintf("the nest does not know yet what is installed: %v", err))
 			return
 		}
@@ -121,6 +133,9 @@ func (g *Guest) attempt(ctx context.Context, w *work, outcome *Outcome) (*work, 
 		return w, err
 	}
 	r.outcome = outcome
+	if len(r.journal.Plan.Elements) == 0 && len(r.journal.Steps) == 0 {
+		return &work{}, nil // it is settled already
+	}
 	if err := g.writeJournal(&r.journal); err != nil {
 		// The journal may be there all the same: it undoes nothing.
 		err = errors.Join(err, g.dropJournal())
@@ -128,7 +143,9 @@ func (g *Guest) attempt(ctx context.Context, w *work, outcome *Outcome) (*work, 
 		return w, fmt.Errorf("cannot begin: %w", err)
 	}
 	if err := r.execute(ctx); err != nil {
-		err = errors.Join(err, r.undo(context.WithoutCancel(ctx)))
+		if undo := r.undo(context.WithoutCancel(ctx)); undo != nil {
+			return w, errors.Join(err, undo) // the next command needs what the nest has for that
+		}
 		g.giveBack(ctx, w)
 		return w, err
 	}
@@ -142,6 +159,9 @@ func (g *Guest) attempt(ctx context.Context, w *work, outcome *Outcome) (*work, 
 // are in use (G4).
 func (g *Guest) views(ctx context.Context, w *work) (map[repo.Digest]string, error) {
 	views := map[repo.Digest]string{}
+	if w.method == share.Overlay {
+		return views, g.announce(ctx, w)
+	}
 	var ids []repo.Digest
 	for i := range w.install {
 		p := &w.install[i]
@@ -182,17 +202,17 @@ func (g *Guest) giveBack(ctx context.Context, w *work) {
 			ids = append(ids, p.Ref.ID)
 		}
 	}
-	if len(ids) == 0 {
+	if len(ids) == 0 && !g.asked {
 		return
 	}
-	if hooks.Detach != nil {
+	if hooks.Detach != nil && len(ids) > 0 {
 		if err := hooks.Detach(ctx, ids); err != nil {
 			g.log.Warn("cannot detach layers", "err", err)
 		}
 	}
 	if hooks.References != nil {
 		g.told = nil
-		if err := hooks.References(ctx, g.state.IDs()); err != nil {
+		if err := hooks.References(ctx, g.state.IDs(), g.used()); err != nil {
 			g.log.Warn("cannot send references", "err", err)
 		}
 	}
@@ -214,16 +234,20 @@ func (g *Guest) plan(ctx context.Context, w *work, views map[repo.Digest]string)
 	g.tell(Event{Step: StepPlan})
 	serial := g.state.Serial + 1
 	change := w.change(g.state, views, strconv.FormatInt(serial, 10))
-	plan, err := share.MakePlan(ctx, g.root, g.state.placed(), change)
+	plan, recipes, err := g.makePlan(ctx, w, &change)
 	if err != nil {
 		return nil, err
 	}
-	steps, err := g.order(w, change.Add)
+	steps, err := g.order(ctx, w, change.Add)
 	if err != nil {
 		return nil, err
+	}
+	if w.settle && len(plan.Elements) > 0 {
+		steps = []step{{Kind: removeStep, Name: "the environment"}}
 	}
 	r := &run{g: g, base: g.state, views: views, progress: progress{Serial: serial},
-		journal: journal{Format: journalFormat, Serial: serial, Plan: *plan, Steps: steps, Reasons: w.reasons, Add: []Installed{}}}
+		journal: journal{Format: journalFormat, Serial: serial, Plan: *plan, Steps: steps, Reasons: w.reasons, Choice: w.choice,
+			Add: []Installed{}, Environments: recipes, Replaced: w.allReplaced()}}
 	for i := range w.install {
 		r.journal.Add = append(r.journal.Add, g.entry(&w.install[i], plan.Elements[i].Placed))
 	}
@@ -298,7 +322,7 @@ func (r *run) step(ctx context.Context, s *step) error {
 		err := r.g.runScript(ctx, s)
 		switch {
 		case err == nil:
-		case decides(s.Phase):
+		case decides(s.Phase) && !r.superseded(s):
 			r.fail(s, err)
 		default:
 			r.warn("%v", err)
@@ -332,8 +356,15 @@ func (r *run) remove(ctx context.Context, s *step) {
 		err = r.apply(ctx, s) // what failed once may have been done
 	}
 	if err != nil {
+		r.progress.Left = append(r.progress.Left, r.progress.Done)
 		r.warn("%s has left something behind: %v", s.Name, err)
 	}
+}
+
+// superseded reports whether a step belongs to a package whose files have
+// gone with the environment in which its successor came: it can not stay.
+func (r *run) superseded(s *step) bool {
+	return r.journal.Plan.Method == share.Overlay && contains(r.journal.Replaced, s.ID)
 }
 
 func (r *run) apply(ctx context.Context, s *step) error {
@@ -345,13 +376,15 @@ func (r *run) apply(ctx context.Context, s *step) error {
 }
 
 // fail skips the package's further steps. If it was to come, what is left is
-// planned again without it; if it was to go, it stays.
+// planned again without it; if it was to go, it stays. With overlays the rest
+// is planned again in both cases, for what stays is in the environment.
 func (r *run) fail(s *step, err error) {
 	r.progress.Failed = append(r.progress.Failed, s.ID)
 	r.progress.Skipped = append(r.progress.Skipped, r.progress.Done)
 	r.outcome.Failed = append(r.outcome.Failed, Failure{r.nevra(s.ID), err})
 	coming := slices.ContainsFunc(r.journal.Add, func(p Installed) bool { return p.Ref.ID == s.ID })
-	r.failed = coming && (s.Kind == placeStep || !goes(s.Phase) && s.Kind == scriptStep)
+	r.failed = r.journal.Plan.Method == share.Overlay ||
+		coming && (s.Kind == placeStep || !goes(s.Phase) && s.Kind == scriptStep)
 }
 
 func (r *run) nevra(id repo.Digest) repo.NEVRA {

@@ -1,9 +1,9 @@
 package transaction
 
 import (
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"stork/client/share"
 	"stork/nestd/api"
@@ -29,9 +29,12 @@ const stateFormat = 1
 // nor the repository is needed to list, to solve against, to verify or to
 // remove what is in it.
 type State struct {
-	Format   int         `json:"format"`
-	Packages []Installed `json:"packages"` // sorted by name, then in the order of installation
-	Serial   int64       `json:"serial"`   // grows by one with every transaction
+	Aliases     map[string]string  `json:"aliases,omitempty"`     // with which the environment was asked for
+	Environment *share.Environment `json:"environment,omitempty"` // what is mounted with overlays; nil: nothing
+	Format      int                `json:"format"`
+	Method      share.Method       `json:"method,omitempty"` // the share method that the guest's owner chose; empty: any
+	Packages    []Installed        `json:"packages"`         // sorted by name, then in the order of installation
+	Serial      int64              `json:"serial"`           // grows by one with every transaction
 }
 
 // Installed is one installed package.
@@ -80,22 +83,45 @@ func (s *State) IDs() []repo.Digest {
 }
 
 // Owns reports whether a package has put path into the guest, itself or as
-// part of a shared directory. Symlinks are not followed.
+// part of a shared directory or of the environment. Symlinks are not followed.
 func (s *State) Owns(path string) bool {
 	for i := range s.Packages {
-		p := &s.Packages[i].Placed
-		for _, m := range p.Mounts {
-			if m.Target == path || m.Dir && strings.HasPrefix(path, m.Target) && path[len(m.Target)] == '/' {
-				return true
-			}
-		}
-		if slices.ContainsFunc(p.Links, func(l share.Link) bool { return l.Path == path && !l.Own }) ||
-			slices.ContainsFunc(p.Files, func(f share.File) bool { return f.Path == path && !f.Own }) ||
-			slices.ContainsFunc(p.Dirs, func(d share.Dir) bool { return d.Path == path }) {
+		if s.Packages[i].Placed.Owns(path) {
 			return true
 		}
 	}
-	return false
+	if s.Environment == nil || slices.Contains(s.Environment.Own, path) {
+		return false
+	}
+	// If its trees can not be read nothing of them is to be seen either.
+	has, err := s.Environment.Has(path)
+	return err == nil && has
+}
+
+// Sharing returns the method by which packages are shared, empty if none is:
+// there are none, or only copies.
+func (s *State) Sharing() share.Method {
+	if s.Environment != nil {
+		return share.Overlay
+	}
+	for i := range s.Packages {
+		if m := s.Packages[i].Placed.Method; m != share.Copy {
+			return m
+		}
+	}
+	return ""
+}
+
+// Mounts returns how many mounts the guest has for its packages.
+func (s *State) Mounts() int {
+	n := 0
+	for i := range s.Packages {
+		n += len(s.Packages[i].Placed.Mounts)
+	}
+	if s.Environment != nil {
+		n += len(s.Environment.Roots)
+	}
+	return n
 }
 
 // placed returns what every package has in the guest.
@@ -123,6 +149,9 @@ func decodeState(b []byte) (*State, error) {
 	if s.Format != stateFormat {
 		return nil, fmt.Errorf("unknown format %d: this program reads %d", s.Format, stateFormat)
 	}
+	if err := s.validateSharing(); err != nil {
+		return nil, err
+	}
 	seen := map[repo.Digest]bool{}
 	for i := range s.Packages {
 		p := &s.Packages[i]
@@ -135,4 +164,17 @@ func decodeState(b []byte) (*State, error) {
 		}
 	}
 	return s, nil
+}
+
+func (s *State) validateSharing() error {
+	if s.Method != "" && !s.Method.Valid() {
+		return fmt.Errorf("unknown share method %q", s.Method)
+	}
+	if s.Environment == nil {
+		return nil
+	}
+	if s.Environment.None() {
+		return errors.New("an environment without ID")
+	}
+	return s.Environment.Validate()
 }

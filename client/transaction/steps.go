@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"context"
 	"slices"
 
 	"stork/client/share"
@@ -15,6 +16,7 @@ import (
 // the end %posttrans and %postuntrans. Triggers stand around them.
 type order struct {
 	guest     *Guest
+	read      func(share.Layer) ([]string, error) // lists a layer
 	work      *work
 	layers    []share.Layer
 	present   []holder // what is installed, as the steps go by
@@ -25,8 +27,11 @@ type order struct {
 	err       error
 }
 
-func (g *Guest) order(w *work, layers []share.Layer) ([]step, error) {
-	o := &order{guest: g, work: w, layers: layers, args: map[repo.Digest]int{}, listed: map[repo.Digest][]string{}}
+func (g *Guest) order(ctx context.Context, w *work, layers []share.Layer) ([]step, error) {
+	if w.convert || w.settle {
+		return w.withoutScripts(), nil
+	}
+	o := &order{guest: g, read: func(l share.Layer) ([]string, error) { return g.paths(ctx, l) }, work: w, layers: layers, args: map[repo.Digest]int{}, listed: map[repo.Digest][]string{}}
 	for i := range g.state.Packages {
 		p := &g.state.Packages[i]
 		o.present = append(o.present, holderOf(p))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"stork/client/share"
 	"stork/repo"
 )
 
@@ -166,9 +167,10 @@ func (o *order) files(id repo.Digest) []string {
 	}
 	var list []string
 	if i := slices.IndexFunc(o.work.install, func(p Package) bool { return p.Ref.ID == id }); i >= 0 {
-		layer := o.layers[i]
-		list, o.err = layer.Paths()
-	} else if p := o.guest.state.Find(id); p != nil {
+		list, o.err = o.read(o.layers[i])
+	} else if p := o.guest.state.Find(id); p != nil && p.Placed.Method == share.Overlay {
+		list, o.err = o.read(share.Layer{ID: id, Name: p.NEVRA().String(), Private: p.private()})
+	} else if p != nil {
 		list, o.err = p.Placed.Paths(o.guest.root)
 	}
 	o.listed[id] = list

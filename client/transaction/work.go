@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,6 +17,10 @@ import (
 // the rest is planned again.
 type work struct {
 	method   share.Method
+	budget   int // mounts; 0: any number
+	convert  bool
+	settle   bool          // only the environment is to become that of what is installed
+	choice   *share.Method // see [Change]
 	install  []Package
 	replaces map[repo.Digest][]*Installed
 	remove   []*Installed
@@ -32,10 +37,13 @@ type ranKey struct {
 // newWork checks a change against what is installed and against what can be
 // run here, before anything is changed.
 func (g *Guest) newWork(c Change) (*work, error) {
-	w := &work{method: c.Method, install: slices.Clone(c.Install), replaces: map[repo.Digest][]*Installed{},
-		reasons: c.Reasons, ran: map[ranKey]bool{}}
+	w := &work{method: c.Method, budget: c.Budget, choice: c.Choice, install: slices.Clone(c.Install),
+		replaces: map[repo.Digest][]*Installed{}, reasons: c.Reasons, ran: map[ranKey]bool{}}
+	if c.Convert {
+		return w, g.checkConversion(w)
+	}
 	if w.method == "" {
-		w.method = share.Bind
+		w.method = cmp.Or(g.state.Sharing(), share.Bind)
 	}
 	gone := map[repo.Digest]bool{}
 	take := func(id repo.Digest) (*Installed, error) {
@@ -124,14 +132,24 @@ func (w *work) leaving() []*Installed {
 	return append(list, w.remove...)
 }
 
+func (w *work) allReplaced() []repo.Digest {
+	var ids []repo.Digest
+	for i := range w.install {
+		for _, old := range w.replaces[w.install[i].Ref.ID] {
+			ids = append(ids, old.Ref.ID)
+		}
+	}
+	return ids
+}
+
 func (w *work) empty() bool { return len(w.install) == 0 && len(w.remove) == 0 && len(w.after) == 0 }
 
 // change is the work as placing sees it.
 func (w *work) change(s *State, views map[repo.Digest]string, tag string) share.Change {
-	c := share.Change{Method: w.method, Tag: tag, Names: map[repo.Digest]string{}}
+	c := share.Change{Method: w.method, Tag: tag, Names: map[repo.Digest]string{}, Convert: w.convert, Now: s.Environment}
 	for i := range w.install {
 		p := &w.install[i]
-		c.Add = append(c.Add, share.Layer{ID: p.Ref.ID, Name: p.Record.NEVRA().String(), View: views[p.Ref.ID], Private: p.Private})
+		c.Add = append(c.Add, share.Layer{ID: p.Ref.ID, Name: p.nevra().String(), View: views[p.Ref.ID], Private: p.Private})
 	}
 	for _, old := range w.leaving() {
 		c.Remove = append(c.Remove, old.Ref.ID)
@@ -144,6 +162,11 @@ func (w *work) change(s *State, views map[repo.Digest]string, tag string) share.
 
 // entry is what the state will say of a package.
 func (g *Guest) entry(p *Package, placed share.Placed) Installed {
+	if p.have != nil {
+		e := *p.have
+		e.Placed = placed
+		return e
+	}
 	object := p.Object
 	if object.Digest.IsZero() {
 		object.Digest = p.Ref.ID

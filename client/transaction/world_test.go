@@ -67,16 +67,20 @@ type world struct {
 	dir    string
 	root   string
 	views  map[repo.Digest]string
-	refs   []repo.Digest // what the nest was told last
-	sent   int           // how often references were sent by themselves
-	down   bool          // the nest does not answer
+	refs   []repo.Digest            // what the nest was told last
+	sent   int                      // how often references were sent by themselves
+	down   bool                     // the nest does not answer
+	method share.Method             // of what is installed; empty: bind
+	hidden map[repo.Digest][]string // private files of layers
+	trees  map[repo.Digest]bool     // environments that the guest refers to
+	last   repo.Digest              // that was asked for last
 	events []string
 	output bytes.Buffer
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), views: map[repo.Digest]string{}}
+	w := &world{t: t, dir: t.TempDir(), views: map[repo.Digest]string{}, hidden: map[repo.Digest][]string{}, trees: map[repo.Digest]bool{}}
 	w.must(unix.Mount("tmpfs", w.dir, "tmpfs", 0, "mode=755"))
 	t.Cleanup(func() { unmountBelow(t, filepath.Dir(w.dir)) })
 	w.root = filepath.Join(w.dir, "root")
@@ -144,6 +148,7 @@ func (w *world) pkg(name, version string, files map[string]string, scripts ...st
 		mode := fs.FileMode(0o644)
 		if share.Private(&f) {
 			p.Private = append(p.Private, f)
+			w.hidden[id] = append(w.hidden[id], path)
 			mode = 0o600
 		}
 		w.must(os.WriteFile(at, []byte(content), mode))
@@ -171,14 +176,18 @@ func (w *world) hooks() Hooks {
 			return found, nil
 		},
 		Detach: func(context.Context, []repo.Digest) error { return nil },
-		References: func(_ context.Context, ids []repo.Digest) error {
+		References: func(_ context.Context, ids, environments []repo.Digest) error {
 			if w.down {
 				return errors.New("the nest is down")
 			}
 			w.refs = ids
 			w.sent++
+			if environments != nil {
+				w.refer(environments)
+			}
 			return nil
 		},
+		Environment: w.environment,
 		Progress: func(e Event) {
 			if e.Step == StepScriptlet {
 				w.events = append(w.events, e.Package+" "+string(e.Phase))
@@ -203,7 +212,7 @@ func (w *world) run(c Change) *Outcome {
 	w.t.Helper()
 	g := w.open()
 	defer g.Close()
-	out, err := g.Run(context.Background(), c)
+	out, err := g.Run(context.Background(), w.by(c))
 	w.must(err)
 	return out
 }

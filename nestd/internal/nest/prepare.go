@@ -41,6 +41,9 @@ func (n *Nest) Prepare(ctx context.Context, guest string, request api.PrepareReq
 		}
 		seen[ref.ID] = true
 		entry, err := n.admit(ctx, ref)
+		if errors.Is(err, errNotAdmitted) {
+			err = n.holds(ctx, guest, ref.ID, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -50,6 +53,8 @@ func (n *Nest) Prepare(ctx context.Context, guest string, request api.PrepareReq
 			return err
 		case prepared != nil:
 			there = append(there, prepared)
+		case entry == nil:
+			return fmt.Errorf("cannot prepare %s: package %s is no longer in the index of %s: %w", ref.Name, ref.ID.Short(), ref.Publisher, errNotAdmitted)
 		case request.DryRun:
 			absent = append(absent, &api.Prepared{ID: ref.ID, Fetched: entry.BlobSize, Private: []repo.File{}})
 		default:
@@ -97,6 +102,17 @@ func (n *Nest) admit(ctx context.Context, ref api.PackageRef) (*index.Entry, err
 		return nil, fmt.Errorf("cannot prepare %s: package %s is not in the index of %s: %w", ref.Name, ref.ID.Short(), ref.Publisher, errNotAdmitted)
 	}
 	return entry, err
+}
+
+// holds returns not, unless the guest may have the package's layer already:
+// what it has installed it may place in another way, although its publisher
+// no longer has it.
+func (n *Nest) holds(ctx context.Context, guest string, id repo.Digest, not error) error {
+	entitled, err := n.State.Entitled(ctx, guest)
+	if err == nil && !entitled[id] {
+		return not
+	}
+	return err
 }
 
 // ready returns what is said of a layer that is in its place, or nil.
