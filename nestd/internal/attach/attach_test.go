@@ -66,6 +66,28 @@ func TestGuestSeesLayer(t *testing.T) {
 	}
 }
 
+// TestMadeAnew: what was removed from the store while a guest had it mounted,
+// and made again, is mounted in its place.
+func TestMadeAnew(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	s := newStore(t)
+	layer := s.layer("a")
+	a, g := s.open(), startGuest(t, own)
+	attach(t, a, g, Identity{}, layer)
+	must(t, os.RemoveAll(s.path(layer)))
+	if again := s.layer("a"); again != layer {
+		t.Fatalf("layer %s, want %s", again, layer)
+	}
+	attach(t, a, g, Identity{}, layer)
+	if got := g.sh("cat " + filepath.Join(g.view, layer, "file")); got != "content of a" {
+		t.Errorf("guest reads %q", got)
+	}
+	if n := mountsOf(t, g.cmd.Process.Pid, g.view); n != 1 {
+		t.Errorf("%d mounts, want 1", n)
+	}
+}
+
 // TestStoreStaysWritable shows that the nest's own namespace is left alone:
 // layers appear, also to guests, after Open.
 func TestStoreStaysWritable(t *testing.T) {

@@ -147,6 +147,11 @@ func (j *job) move(c clone) error {
 	}
 	made := err == nil
 	err = unix.MoveMount(c.tree, "", int(j.view.Fd()), c.name, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	if errors.Is(err, unix.ENOENT) && unix.Unmount(c.name, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+		// What was mounted there has been removed from the store since, and
+		// made anew: nothing can be mounted on a directory that is gone.
+		err = unix.MoveMount(c.tree, "", int(j.view.Fd()), c.name, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	}
 	if err == nil {
 		return nil
 	}
