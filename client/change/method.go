@@ -148,8 +148,8 @@ func (g *Guest) choose(ctx context.Context, p *Plan) error {
 		if have != "" && have != want {
 			p.Converted = len(state.Packages)
 		}
-		if have == want && g.Choice == nil {
-			return nil // as it was
+		if have == share.Overlay && want == have {
+			return nil // it has them
 		}
 		return g.able(want)
 	}

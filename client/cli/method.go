@@ -136,7 +136,7 @@ func (s *session) convert(ctx context.Context, choice share.Method, f changeFlag
 	}
 	defer guest.Close()
 	g := &change.Guest{Transaction: guest, Arch: arch(), Root: s.g.Sysroot}
-	if g.Nest, err = s.converter(guest.State()); err != nil {
+	if g.Nest, err = s.converter(); err != nil {
 		return err
 	}
 	plan, err := g.PlanMethod(choice)
@@ -181,10 +181,10 @@ func (s *session) carryOut(ctx context.Context, g *change.Guest, plan *change.Co
 	return nil
 }
 
-// converter is where the layers of what is installed come from: the nest, or,
-// as long as nothing is, the guest itself.
-func (s *session) converter(state *transaction.State) (change.Nest, error) {
-	if s.hasNest() || len(state.Packages) == 0 {
+// converter is where the layers of what is installed come from: the nest, or
+// the guest itself, which then can only copy.
+func (s *session) converter() (change.Nest, error) {
+	if s.hasNest() {
 		return s.nest(), nil
 	}
 	p, err := s.pins()

@@ -115,6 +115,12 @@ func greeting() fixtures.Spec {
 func TestGuestWithoutNest(t *testing.T) {
 	t.Parallel()
 	b, _, alice := pinned(t, hello("1"), greeting())
+	b.want(0, "method", "nothing is installed (chosen: auto)")
+	b.want(1, "method -y overlay", "2>no nest", "2>stork method auto")
+	b.want(1, "install -y --method bind hello", "2>no nest")
+	b.want(2, "method tape")
+	b.want(0, "method copy", "shared by copy from now on")
+	b.want(0, "method -y auto", "shared by auto from now on")
 	b.want(0, "list")
 	b.want(0, "list --available", "hello", "greeting-words", "alice")
 	b.want(3, "list nothing*", "2>no package has such a name")

@@ -20,7 +20,10 @@ var update = flag.Bool("update", false, "write the golden files")
 // example is a state with every field in it.
 func example() *State {
 	id := repo.DigestOf([]byte("a"))
-	return &State{Format: stateFormat, Serial: 7, Packages: []Installed{{
+	return &State{Format: stateFormat, Serial: 7, Method: share.Overlay, Aliases: map[string]string{"/bin": "/usr/bin"}, Environment: &share.Environment{
+		ID: repo.DigestOf([]byte("env")), Trees: []string{"/view/x", "/view/y"}, Upper: "/view/upper", Roots: []string{"/opt", "/usr"},
+		Dirs: []string{"/opt/a"}, Own: []string{"/usr/lib/own"}, Links: []share.Link{{Path: "/lib", Target: "usr/lib"}},
+	}, Packages: []Installed{{
 		Entry: index.Entry{Name: "a", Version: "1", Release: "2", Arch: repo.NoArch, Epoch: 3, Summary: "s",
 			Provides: []repo.Capability{{Name: "a", Op: repo.Equal, EVR: repo.EVR{Version: "1", Release: "2"}}},
 			Requires: []string{"b"}, Record: repo.Object{Digest: id, Size: 9}},
@@ -88,6 +91,7 @@ func FuzzState(f *testing.F) {
 	f.Add(good)
 	f.Add([]byte(`{"format":1,"packages":[],"serial":0}`))
 	f.Add([]byte(`{"format":2,"packages":[],"serial":0}`))
+	f.Add([]byte(`{"environment":{"id":"sha256:00","roots":["/usr/lib"]},"format":1,"method":"tape","packages":[],"serial":0}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := decodeState(b)
 		if err != nil {
@@ -114,11 +118,23 @@ func FuzzJournal(f *testing.F) {
 		Plan: share.Plan{Tag: "8", Method: share.Bind, Elements: []share.Element{{ID: id, Placed: example().Packages[0].Placed,
 			Ops: []share.Op{{Kind: share.OpMkdir, Path: "/opt/a", Fresh: true, File: &share.File{Path: "/opt/a", Type: repo.Dir, Mode: 0o755}}}}}},
 		Steps: []step{{Kind: placeStep, ID: id, Name: "a"}}}
-	good, err := json.Marshal(j)
-	if err != nil {
-		f.Fatal(err)
+	add := func(j journal) {
+		good, err := json.Marshal(j)
+		if err == nil {
+			err = j.check()
+		}
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(good)
 	}
-	f.Add(good)
+	add(j)
+	choice, now := share.Overlay, example().Environment
+	j.Choice, j.Replaced = &choice, []repo.Digest{id}
+	j.Environments = []recipe{{ID: now.ID, Packages: []repo.Digest{id}, Aliases: map[string]string{"/bin": "/usr/bin"}, Upper: true}}
+	j.Plan.Elements[0].Environment = now
+	j.Plan.Elements[0].Ops = append(j.Plan.Elements[0].Ops, share.Op{Kind: share.OpSwap, Path: "/", Swap: &share.Swap{To: *now}})
+	add(j)
 	f.Add([]byte(`{"add":[],"format":1,"plan":{"tag":"","method":"bind","elements":null},"serial":1,"steps":[{"kind":"place","id":"","name":"","element":1}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		j := new(journal)
