@@ -16,7 +16,10 @@ import (
 	"stork/repo/durable"
 )
 
-const insideChange = "STORK_TEST_CHANGE"
+const (
+	insideChange = "STORK_TEST_CHANGE"
+	insideRemove = "STORK_TEST_REMOVE"
+)
 
 // TestInside: it is the guest's own root directory that is changed, as when
 // stork runs in the guest.
@@ -26,7 +29,11 @@ func TestInside(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	for _, m := range []Method{Bind, Overlay, Symlink} {
+	for _, tt := range []struct {
+		method Method
+		locked bool // in a user namespace of its own, where the guest's mounts are locked
+	}{{Bind, false}, {Bind, true}, {Overlay, false}, {Overlay, true}, {Symlink, false}, {Symlink, true}} {
+		m := tt.method
 		w := newGuest(t, Symlink)
 		l := everything(w, "1")
 		w.must(os.MkdirAll(filepath.Join(w.root, "proc"), 0o755))
@@ -42,10 +49,21 @@ func TestInside(t *testing.T) {
 		w.must(err)
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestInside$")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: w.root}
+		if tt.locked {
+			id := []syscall.SysProcIDMap{{Size: 65536}}
+			cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS
+			cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = id, id
+		}
 		cmd.Dir = "/"
 		cmd.Env = append(os.Environ(), insideChange+"="+string(change))
+		if tt.locked {
+			cmd.Env = append(cmd.Env, insideRemove+"=1") // its mounts can not be seen from here
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v: %s", m, err, out)
+			t.Fatalf("%s, locked %v: %v: %s", m, tt.locked, err, out)
+		}
+		if tt.locked {
+			continue
 		}
 		other := newGuest(t, Bind)
 		other.change(Bind, []Layer{everything(other, "1")})
@@ -81,6 +99,38 @@ func placeInside(t *testing.T, encoded string) {
 	more, envErr := plan.Elements[0].Environment.Check(t.Context(), root)
 	if err = errors.Join(err, envErr); err != nil || len(found)+len(more) > 0 {
 		t.Errorf("problems %v %v, %v", found, more, err)
+	}
+	if os.Getenv(insideRemove) != "" {
+		removeInside(t, root, &plan.Elements[0], views)
+	}
+}
+
+func removeInside(t *testing.T, root *Root, e *Element, views map[repo.Digest]string) {
+	const shared = "/usr/bin/app"
+	if _, err := os.Stat(shared); err != nil {
+		t.Error(err)
+	}
+	plan, err := MakePlan(t.Context(), root, []Placed{e.Placed}, Change{Method: e.Placed.Method, Tag: "2", Remove: []repo.Digest{e.ID}, Now: e.Environment})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plan.Apply(t.Context(), root, 0, views); err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.Finish(root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(shared); err == nil {
+		t.Errorf("%s is still there", shared)
+	}
+	table, err := root.mountTable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range table {
+		if m.isOurs() || inTrees([]string{storkDir}, m.target) {
+			t.Errorf("left on %s: %+v", m.target, m)
+		}
 	}
 }
 

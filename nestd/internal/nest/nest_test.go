@@ -169,6 +169,35 @@ func TestRefusesWhatIsNotInTheIndex(t *testing.T) {
 	}
 }
 
+// TestHeldIsPrepared: a package that is no longer in the index is prepared for
+// the guest that has it, and for no other.
+func TestHeldIsPrepared(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	o.publish(hello("one"))
+	n := startNest(t, o)
+	addGuest(t, n, "g1")
+	addGuest(t, n, "g2")
+	refreshed(t, n)
+	prepare := func(guest string, ref api.PackageRef) (prepared *api.Prepared, err error) {
+		err = n.Prepare(context.Background(), guest, api.PrepareRequest{Packages: []api.PackageRef{ref}}, func(e api.Event) error {
+			prepared = e.Prepared
+			return nil
+		})
+		return prepared, err
+	}
+	ref := o.ref("one")
+	_, err := prepare("g1", ref)
+	must(t, err)
+	ref.Publisher = "gone"
+	if p, err := prepare("g1", ref); err != nil || p == nil || !p.Cached {
+		t.Errorf("the guest that has it: %v, %v", p, err)
+	}
+	if _, err := prepare("g2", ref); err == nil || Explain(err).Code != api.NotEntitled {
+		t.Errorf("another guest: %v", err)
+	}
+}
+
 func TestReadServesOneSnapshot(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)

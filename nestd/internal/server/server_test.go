@@ -203,7 +203,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: code %q (%v), want %q", name, got, test.err, test.want)
 		}
 	}
-	must(t, guest.References(ctx, []repo.Digest{id})) // from elsewhere: not the nest's to keep
+	must(t, guest.References(ctx, []repo.Digest{id}, nil)) // from elsewhere: not the nest's to keep
 	if g, err := d.operator.Guests(ctx); err != nil || g[0].Packages != 0 {
 		t.Errorf("guests: %+v, %v", g, err)
 	}
