@@ -17,6 +17,7 @@ type Report struct {
 	Machine Machine   `json:"machine"`
 	Index   *Index    `json:"index"`
 	Install []Install `json:"install"`
+	Tree    *Tree     `json:"tree"`
 	Density *Density  `json:"density"`
 	Crowd   *Crowd    `json:"crowd"`
 }
@@ -68,6 +69,9 @@ func All(ctx context.Context, packages int, log io.Writer) (*Report, error) {
 		return nil, err
 	}
 	var err error
+	if r.Tree, err = MeasureTree(ctx, log); err != nil {
+		return nil, err
+	}
 	if r.Crowd, err = MeasureCrowd(ctx, crowdGuests, log); err != nil {
 		return nil, err
 	}

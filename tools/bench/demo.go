@@ -66,13 +66,13 @@ func (d *demo) publish(ctx context.Context) error {
 		return err
 	}
 	d.say("packing %s", strings.TrimSpace(string(root)))
-	big, files, err := treePackage(d.packages(), bigName, strings.TrimSpace(string(root)), "/opt/"+bigName)
+	big, err := treePackage(d.packages(), bigName, strings.TrimSpace(string(root)), "/opt/"+bigName, "")
 	if err != nil {
 		return err
 	}
-	d.files = files
-	d.say("publishing %s and %s (%d files)", smallName, bigName, files)
-	return d.tb.Publish(ctx, "alice", []string{small, big})
+	d.files = big.files
+	d.say("publishing %s and %s (%d files)", smallName, bigName, big.files)
+	return d.tb.Publish(ctx, "alice", []string{small, big.path})
 }
 
 // install installs both packages in three guests.

@@ -33,8 +33,17 @@ func content(name string, i int) string {
 	return strings.Repeat(fmt.Sprintf("%s %d: what a small file says\n", name, i), 40+i%40)
 }
 
-// treePackage writes a package of everything below source, under prefix.
-func treePackage(dir, name, source, prefix string) (path string, files int, err error) {
+// tree is a package of a directory of this machine.
+type tree struct {
+	path  string
+	files int
+	bytes int64
+}
+
+// treePackage writes a package of everything below source, under prefix. mark
+// is added to every file, for packages that shall have none in common; such a
+// package's programs do not matter.
+func treePackage(dir, name, source, prefix, mark string) (t tree, err error) {
 	spec := fixtures.Spec{Name: name, Version: runtime.Version()[2:], Arch: "x86_64", Summary: "The tree " + filepath.Base(source), Compression: "zstd:1"}
 	err = filepath.WalkDir(source, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || p == source {
@@ -42,15 +51,20 @@ func treePackage(dir, name, source, prefix string) (path string, files int, err 
 		}
 		f, err := treeFile(p, prefix+strings.TrimPrefix(p, source), d)
 		if err == nil && f.Path != "" {
+			if len(f.Content) > 0 {
+				f.Content = append(f.Content, mark...)
+			}
+			t.bytes += int64(len(f.Content))
 			spec.Files = append(spec.Files, f)
 		}
 		return err
 	})
 	if err != nil {
-		return "", 0, fmt.Errorf("cannot pack %s: %w", source, err)
+		return t, fmt.Errorf("cannot pack %s: %w", source, err)
 	}
-	path, err = writePackage(dir, spec)
-	return path, len(spec.Files), err
+	t.files = len(spec.Files)
+	t.path, err = writePackage(dir, spec)
+	return t, err
 }
 
 // entryAt is a file as its directory lists it.

@@ -48,15 +48,22 @@ func (r *Report) writeInstalls(b *strings.Builder) {
 	b.WriteString("\nThe same files into an empty directory, in the same run and in turn: with rpm, dnf and dpkg, with `rpm2archive | tar` and a sync, and by copying the tree with a sync.\n\n| files | Stork, first | Stork, further p50 | rpm | dnf | dpkg | tar | copy |\n|---|---|---|---|---|---|---|---|\n")
 	for _, i := range r.Install {
 		fmt.Fprintf(b, "| %d | %.0f ms | %.1f ms |", i.Files, i.FirstMS, i.SecondP50MS)
-		for _, peer := range peers {
-			if ms, ok := i.PeersMS[peer.name]; ok {
-				fmt.Fprintf(b, " %.0f ms |", ms)
-			} else {
-				b.WriteString(" not here |")
-			}
-		}
-		b.WriteString("\n")
+		writePeers(b, i.PeersMS)
 	}
+	t := r.Tree
+	fmt.Fprintf(b, "| %d, the Go tree, %.0f MB | %.0f ms | |", t.Files, float64(t.Bytes)/1e6, t.FirstMS)
+	writePeers(b, t.PeersMS)
+}
+
+func writePeers(b *strings.Builder, figures map[string]float64) {
+	for _, peer := range peers {
+		if ms, ok := figures[peer.name]; ok {
+			fmt.Fprintf(b, " %.0f ms |", ms)
+		} else {
+			b.WriteString(" not here |")
+		}
+	}
+	b.WriteString("\n")
 }
 
 func (r *Report) writeGuests(b *strings.Builder) {

@@ -20,6 +20,7 @@ type grammar struct {
 	program.Common
 	Install installCommand `cmd:"" help:"The first install on a host, and those of further guests, beside rpm."`
 	Index   indexCommand   `cmd:"" help:"What many packages in the repository cost."`
+	Tree    treeCommand    `cmd:"" help:"The first install of the Go tree of this machine, beside others."`
 	Density densityCommand `cmd:"" help:"What further guests cost in disk and memory, beside guests with copies."`
 	Crowd   crowdCommand   `cmd:"" help:"Many guests installing the same package at the same moment."`
 	Demo    demoCommand    `cmd:"" help:"The main job from end to end, with a table of what it cost."`
@@ -68,6 +69,17 @@ type indexCommand struct {
 // Run measures.
 func (c *indexCommand) Run(ctx context.Context, out program.Streams) error {
 	v, err := bench.IndexAlone(ctx, c.Packages, out.Err)
+	if err != nil {
+		return err
+	}
+	return print(out, v)
+}
+
+type treeCommand struct{ figures }
+
+// Run measures.
+func (c *treeCommand) Run(ctx context.Context, out program.Streams) error {
+	v, err := bench.MeasureTree(ctx, out.Err)
 	if err != nil {
 		return err
 	}
