@@ -128,6 +128,11 @@ const (
 	linked = "this guest may not mount (it has no CAP_SYS_ADMIN): what it installs is symlinks to the shared files"
 )
 
+// chooses reports whether the owner wants another method than so far.
+func (g *Guest) chooses() bool {
+	return g.Choice != nil && *g.Choice != g.Transaction.State().Method
+}
+
 // choose picks the method for what comes. What is there is converted first if
 // the owner wants that, or if there would be too many mounts.
 func (g *Guest) choose(ctx context.Context, p *Plan) error {

@@ -58,7 +58,10 @@ type Item struct {
 func (p *Plan) Empty() bool { return len(p.Packages) == 0 }
 
 // Idle reports whether there is nothing at all to do, not even to remember.
-func (p *Plan) Idle() bool { return p.Empty() && len(p.asked) == 0 }
+func (p *Plan) Idle() bool { return p.Empty() && len(p.asked) == 0 && p.Method == "" }
+
+// Asks reports whether the guest's files change.
+func (p *Plan) Asks() bool { return !p.Empty() || p.Converted > 0 }
 
 // Incoming returns how many packages come.
 func (p *Plan) Incoming() int {
@@ -98,7 +101,7 @@ func (g *Guest) Plan(ctx context.Context, jobs []solve.Job, flags Flags) (*Plan,
 	if err := g.verify(ctx, p); err != nil {
 		return nil, err
 	}
-	if err := g.estimate(ctx, p); err != nil || p.Incoming() == 0 {
+	if err := g.estimate(ctx, p); err != nil || p.Incoming() == 0 && !g.chooses() {
 		return p, err
 	}
 	return p, g.choose(ctx, p)

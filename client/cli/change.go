@@ -83,13 +83,13 @@ func (s *session) runChange(ctx context.Context, jobs []solve.Job, flags change.
 // agree shows the plan and asks; done means that there is nothing further to
 // do.
 func (s *session) agree(plan *change.Plan, f changeFlags) (done bool, err error) {
-	if asks := !f.Yes && !f.DryRun && !plan.Empty(); !f.JSON && (asks || !f.Quiet) {
+	if asks := !f.Yes && !f.DryRun && plan.Asks(); !f.JSON && (asks || !f.Quiet) {
 		showPlan(s.streams, plan)
 	}
 	if plan.Idle() || f.DryRun {
 		return true, nil
 	}
-	if f.Yes || plan.Empty() {
+	if f.Yes || !plan.Asks() {
 		return false, nil
 	}
 	yes, err := s.streams.Confirm("Go on?")

@@ -46,9 +46,16 @@ func showPlan(out program.Streams, p *change.Plan) {
 	if p.Idle() {
 		fmt.Fprintln(out.Out, "Nothing to do.")
 	}
-	if p.Empty() {
-		return
+	showPackages(out, p)
+	if p.Why != "" {
+		fmt.Fprintf(out.Out, "Note: %s.\n", p.Why)
 	}
+	if p.Converted > 0 {
+		fmt.Fprintf(out.Out, "Before all else, what is installed (%s) is converted to %s; the guest's own files stay.\n", count(p.Converted, "package"), p.Method)
+	}
+}
+
+func showPackages(out program.Streams, p *change.Plan) {
 	for _, h := range headings {
 		var rows [][]string
 		for i := range p.Packages {
@@ -63,12 +70,6 @@ func showPlan(out program.Streams, p *change.Plan) {
 	}
 	if n := p.Incoming(); n > 0 {
 		fmt.Fprintf(out.Out, "\n%s, %s of files; to download: %s.\n", count(n, "package"), inBytes(p.Size), inBytes(p.Download))
-	}
-	if p.Why != "" {
-		fmt.Fprintf(out.Out, "Note: %s.\n", p.Why)
-	}
-	if p.Converted > 0 {
-		fmt.Fprintf(out.Out, "Before that, %s that is installed is converted to %s; the guest's own files stay.\n", count(p.Converted, "package"), p.Method)
 	}
 }
 
