@@ -180,6 +180,7 @@ func (g *Guest) run(ctx context.Context, p *Plan, change transaction.Change) (*t
 	if alone, ok := g.Nest.(Alone); ok {
 		return g.runAlone(ctx, alone, change)
 	}
+	said := p.Why
 	done, err := g.share(ctx, p, change)
 	var over *transaction.BudgetError
 	if errors.As(err, &over) {
@@ -188,7 +189,7 @@ func (g *Guest) run(ctx context.Context, p *Plan, change transaction.Change) (*t
 		}
 		done, err = g.share(ctx, p, change)
 	}
-	if err == nil && p.Why != "" && len(done.Installed) > 0 {
+	if err == nil && p.Why != said && len(done.Installed) > 0 {
 		done.Warnings = append(done.Warnings, p.Why)
 	}
 	return done, err

@@ -83,6 +83,9 @@ func prepare(c *call) (any, error) {
 		if err := lines.Encode(e); err != nil {
 			return fmt.Errorf("cannot tell guest: %w", err)
 		}
+		if e.Prepared != nil && e.Prepared.Cached {
+			return nil // one of perhaps hundreds that are there at once: the next that is not, or the end, sends them
+		}
 		return flush.Flush()
 	}
 	err := c.server.options.Nest.Prepare(c.in.Context(), c.guest, request, emit)
