@@ -25,7 +25,8 @@ func (s Streams) Table(heading []string, rows [][]string) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	out := bufio.NewWriter(s.Out) // tabwriter writes every cell by itself
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, strings.Join(heading, "\t"))
 	for _, row := range rows {
 		cells := make([]string, len(row))
@@ -34,7 +35,7 @@ func (s Streams) Table(heading []string, rows [][]string) error {
 		}
 		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
 	}
-	return w.Flush()
+	return errors.Join(w.Flush(), out.Flush())
 }
 
 // Text returns s as it may be shown on a terminal: what packages, nests and
