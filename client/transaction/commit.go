@@ -77,16 +77,17 @@ func (r *run) state(n int) *State {
 		switch st.Kind {
 		case placeStep:
 			s.add(&r.journal.Add[st.Element], &plan.Elements[st.Element])
-			s.mounted(&r.journal, &plan.Elements[st.Element])
+			s.mounted(&plan.Elements[st.Element])
 		case removeStep:
 			if !slices.ContainsFunc(r.journal.Add, func(p Installed) bool { return p.Ref.ID == st.ID }) {
 				s.Packages = slices.DeleteFunc(s.Packages, func(p Installed) bool { return p.Ref.ID == st.ID })
 			}
 			if !slices.Contains(r.progress.Left, i) {
-				s.mounted(&r.journal, &plan.Elements[st.Element])
+				s.mounted(&plan.Elements[st.Element])
 			}
 		}
 	}
+	s.made(r.journal.Environments)
 	return s
 }
 

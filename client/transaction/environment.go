@@ -86,20 +86,37 @@ func (s *State) overlaid() []repo.Digest {
 
 // recipe is that of what a state has mounted.
 func (s *State) recipe() recipe {
-	return recipe{ID: s.Environment.ID, Packages: s.overlaid(), Aliases: s.Aliases, Upper: s.Environment.Upper != ""}
+	packages := s.Merged
+	if packages == nil {
+		packages = s.overlaid()
+	}
+	return recipe{ID: s.Environment.ID, Packages: packages, Aliases: s.Aliases, Upper: s.Environment.Upper != ""}
 }
 
 // mounted notes what the guest has mounted once an element is applied.
-func (s *State) mounted(j *journal, e *share.Element) {
+func (s *State) mounted(e *share.Element) {
 	switch {
 	case e.Environment == nil:
 	case e.Environment.None():
-		s.Environment, s.Aliases = nil, nil
+		s.Environment = nil
 	default:
 		s.Environment = e.Environment
-		if n := len(j.Environments); n > 0 {
-			s.Aliases = j.Environments[n-1].Aliases
+	}
+}
+
+// made notes what the environment was asked for with.
+func (s *State) made(recipes []recipe) {
+	if s.Environment == nil {
+		s.Aliases, s.Merged = nil, nil
+		return
+	}
+	for _, r := range recipes {
+		if r.ID == s.Environment.ID {
+			s.Aliases, s.Merged = r.Aliases, sorted(r.Packages)
 		}
+	}
+	if slices.Equal(s.Merged, sorted(s.overlaid())) {
+		s.Merged = nil
 	}
 }
 

@@ -31,6 +31,10 @@ func (w *world) environment(_ context.Context, r EnvironmentRequest) (*share.Env
 	if w.down {
 		return nil, errors.New("the nest is down")
 	}
+	if w.asks--; w.asks == 0 {
+		w.asks = 1
+		return nil, errors.New("the nest has gone")
+	}
 	ids := sorted(r.Packages)
 	var text strings.Builder
 	for _, id := range ids {
@@ -273,6 +277,44 @@ func TestOverlayFailures(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnsettled: a guest whose environment could not be made that of what is
+// installed can be mounted, changed, and is then as any other.
+func TestUnsettled(t *testing.T) {
+	t.Parallel()
+	w := overlaid(t)
+	bad := w.pkg("bad", "1", map[string]string{"/opt/bad/f": "1"}, "pre:exit 3")
+	good := w.pkg("good", "1", map[string]string{"/opt/good/f": "1"}, "post")
+	more := w.pkg("more", "1", map[string]string{"/opt/more/f": "1"})
+	w.asks = 2
+	out := w.run(Change{Install: []Package{good, bad}})
+	if len(out.Failed) != 1 || len(out.Warnings) != 1 {
+		t.Errorf("outcome %+v", out)
+	}
+	w.asks = 0
+	g := w.open()
+	if got, want := g.State().Merged, sorted([]repo.Digest{bad.Ref.ID, good.Ref.ID}); !slices.Equal(got, want) {
+		t.Errorf("the environment is said to be of %v, want %v", got, want)
+	}
+	w.must(g.Close())
+	w.restart()
+	g = w.open()
+	w.must(g.Mount(t.Context()))
+	w.must(g.Close())
+	if tree := w.tree(); tree["/opt/good/f"] != "1" {
+		t.Errorf("mounted: %v", tree)
+	}
+	w.run(Change{Install: []Package{more}})
+	if tree := w.tree(); tree["/opt/good/f"]+tree["/opt/more/f"] != "11" || tree["/opt/bad/f"] != "" {
+		t.Errorf("after the next: %v", tree)
+	}
+	w.refersToOne()
+	g = w.open()
+	defer g.Close()
+	if g.State().Merged != nil {
+		t.Error("still unsettled")
 	}
 }
 

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files")
 // example is a state with every field in it.
 func example() *State {
 	id := repo.DigestOf([]byte("a"))
-	return &State{Format: stateFormat, Serial: 7, Method: share.Overlay, Aliases: map[string]string{"/bin": "/usr/bin"}, Environment: &share.Environment{
+	return &State{Format: stateFormat, Serial: 7, Method: share.Overlay, Merged: []repo.Digest{id}, Aliases: map[string]string{"/bin": "/usr/bin"}, Environment: &share.Environment{
 		ID: repo.DigestOf([]byte("env")), Trees: []string{"/view/x", "/view/y"}, Upper: "/view/upper", Roots: []string{"/opt", "/usr"},
 		Dirs: []string{"/opt/a"}, Own: []string{"/usr/lib/own"}, Links: []share.Link{{Path: "/lib", Target: "usr/lib"}},
 	}, Packages: []Installed{{

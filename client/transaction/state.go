@@ -32,6 +32,7 @@ type State struct {
 	Aliases     map[string]string  `json:"aliases,omitempty"`     // with which the environment was asked for
 	Environment *share.Environment `json:"environment,omitempty"` // what is mounted with overlays; nil: nothing
 	Format      int                `json:"format"`
+	Merged      []repo.Digest      `json:"merged,omitempty"` // what the environment is made of, if not of Packages: something has failed
 	Method      share.Method       `json:"method,omitempty"` // the share method that the guest's owner chose; empty: any
 	Packages    []Installed        `json:"packages"`         // sorted by name, then in the order of installation
 	Serial      int64              `json:"serial"`           // grows by one with every transaction

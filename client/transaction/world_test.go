@@ -72,6 +72,7 @@ type world struct {
 	down   bool                     // the nest does not answer
 	method share.Method             // of what is installed; empty: bind
 	hidden map[repo.Digest][]string // private files of layers
+	asks   int                      // how often environments may be asked for; 0: always
 	trees  map[repo.Digest]bool     // environments that the guest refers to
 	last   repo.Digest              // that was asked for last
 	events []string
