@@ -92,7 +92,7 @@ func (s *session) agree(plan *change.Plan, f changeFlags) (done bool, err error)
 	if f.Yes || !plan.Asks() {
 		return false, nil
 	}
-	yes, err := s.streams.Confirm("Go on?")
+	yes, err := s.confirm("Go on?")
 	if err == nil && !yes {
 		err = &program.Error{Status: program.Failed, Err: errors.New("nothing was changed")}
 	}
@@ -104,7 +104,7 @@ func (s *session) finish(plan *change.Plan, outcome *change.Outcome, f changeFla
 	if err != nil {
 		return err
 	}
-	took := s.env.now().Sub(started)
+	took := s.since(started)
 	if f.JSON {
 		err = s.streams.JSON(changeResult{f.DryRun, plan, outcome, took.Seconds()})
 	} else if outcome != nil && !f.Quiet {

@@ -151,7 +151,7 @@ func (s *session) convert(ctx context.Context, choice share.Method, f changeFlag
 			return err
 		}
 	}
-	took := s.env.now().Sub(started)
+	took := s.since(started)
 	if f.JSON {
 		return s.streams.JSON(conversionResult{f.DryRun, plan, took.Seconds()})
 	}
@@ -163,7 +163,7 @@ func (s *session) convert(ctx context.Context, choice share.Method, f changeFlag
 
 func (s *session) carryOut(ctx context.Context, g *change.Guest, plan *change.Conversion, f changeFlags) error {
 	if !f.Yes && plan.To != "" {
-		yes, err := s.streams.Confirm("Go on?")
+		yes, err := s.confirm("Go on?")
 		if err != nil {
 			return err
 		}

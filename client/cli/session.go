@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 	"runtime"
 	"slices"
 
@@ -45,6 +46,19 @@ type session struct {
 	streams program.Streams
 	disk    durable.Disk
 	host    host
+	asking  time.Duration // how long questions have waited for their answers
+}
+
+// confirm asks. The time it takes is not the program's.
+func (s *session) confirm(question string) (bool, error) {
+	asked := s.env.now()
+	defer func() { s.asking += s.env.now().Sub(asked) }()
+	return s.streams.Confirm(question)
+}
+
+// since returns how long the program has worked.
+func (s *session) since(started time.Time) time.Duration {
+	return s.env.now().Sub(started) - s.asking
 }
 
 func newSession(g *grammar, env *environment, streams program.Streams) *session {
