@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 	"runtime"
 	"slices"
+	"time"
 
 	"stork/client"
 	"stork/client/catalog"
