@@ -40,7 +40,11 @@ func (p *Plan) Apply(ctx context.Context, root *Root, i int, views map[repo.Dige
 
 func (a *applier) runAll(ops []Op) error {
 	var failed error
-	for i := range ops {
+	for i := 0; i < len(ops); i++ {
+		if n := a.mountRun(ops[i:]); n > 1 && a.mountAll(ops[i:i+n]) == nil {
+			i += n - 1
+			continue // else each by itself
+		}
 		err := a.run(ops[i : i+1])
 		failed = errors.Join(failed, err)
 		if err != nil && ops[i].Kind == OpSwap {
@@ -106,6 +110,13 @@ func (a *applier) run(ops []Op) error {
 			i = n
 			continue
 		}
+		if n := a.mountRun(ops[i:]); n > 0 {
+			if err := a.mountAll(ops[i : i+n]); err != nil {
+				return err
+			}
+			i += n
+			continue
+		}
 		if err := a.do(&ops[i]); err != nil {
 			return err
 		}
@@ -118,10 +129,6 @@ func (a *applier) do(op *Op) error {
 	switch op.Kind {
 	case OpMkdir:
 		return a.mkdir(op)
-	case OpMount:
-		return a.mount(op)
-	case OpUnmount:
-		return a.unmount(op)
 	case OpPut:
 		return a.link(op)
 	case OpTake:
@@ -168,29 +175,6 @@ func (a *applier) own(at place, op *Op) error {
 	return a.setOwner(int(f.Fd()), op.File)
 }
 
-func (a *applier) mount(op *Op) error {
-	source, err := a.layer(op.Layer, op.Source)
-	if err != nil {
-		return err
-	}
-	at, err := a.dirs.at(op.Path)
-	if err != nil {
-		return fmt.Errorf("cannot mount on %s: %w", op.Path, err)
-	}
-	if op.Fresh {
-		if err := a.root.placeholder(at, op); err != nil {
-			return err
-		}
-	}
-	if err := a.root.mountAt(source, at, op.Path, op.Was != nil); err != nil {
-		return err
-	}
-	if op.Dir {
-		a.dirs.forget()
-	}
-	return nil
-}
-
 // placeholder makes the empty file or directory that a mount lies on.
 func (r *Root) placeholder(at place, op *Op) error {
 	err := r.step(StepPlace, op.Path, func() error {
@@ -221,29 +205,6 @@ func (op *Op) mode() uint32 {
 		return 0o755
 	}
 	return op.File.Mode & 0o777
-}
-
-func (a *applier) unmount(op *Op) error {
-	at, err := a.dirs.at(op.Path)
-	if missing(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("cannot unmount %s: %w", op.Path, err)
-	}
-	if err := a.root.unmountAt(at, op.Path); err != nil {
-		return err
-	}
-	if op.Dir {
-		a.dirs.forget()
-		if at, err = a.dirs.at(op.Path); err != nil {
-			return wrap(err, "cannot remove %s", op.Path)
-		}
-	}
-	if op.Fresh {
-		return a.root.dropPlaceholder(at, op.Path)
-	}
-	return nil
 }
 
 // dropPlaceholder removes what placeholder made. What has come to lie there

@@ -29,11 +29,10 @@ type Means struct {
 // if there is no nest.
 func Probe(root *Root, view string) (Means, error) {
 	m := Means{Shared: view != ""}
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
-	fd, err := unix.OpenTree(int(root.dir.Fd()), "", flags)
+	clone, err := cloneTree(root.dir, "", 0)
 	locked := errors.Is(err, unix.EINVAL)
 	if locked { // see openLocked
-		fd, err = unix.OpenTree(int(root.dir.Fd()), "", flags|unix.AT_RECURSIVE)
+		clone, err = cloneTree(root.dir, "", unix.AT_RECURSIVE)
 	}
 	switch {
 	case errors.Is(err, unix.EPERM):
@@ -42,7 +41,6 @@ func Probe(root *Root, view string) (Means, error) {
 	case err != nil:
 		return Means{}, fmt.Errorf("cannot find out whether the guest can mount: %w", err)
 	}
-	clone := os.NewFile(uintptr(fd), "clone")
 	defer clone.Close()
 	m.Mount = true
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
@@ -52,7 +50,7 @@ func Probe(root *Root, view string) (Means, error) {
 	}
 	unix.Close(fs)
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil {
+	if err := unix.Fstatfs(int(clone.Fd()), &st); err != nil {
 		return Means{}, fmt.Errorf("cannot look at the guest's root: %w", err)
 	}
 	m.Upper = st.Type == unix.OVERLAYFS_SUPER_MAGIC

@@ -192,7 +192,7 @@ func (x *exchanger) settle(dir string) (*top, error) {
 
 func (x *exchanger) attach(dir string, mount *os.File, flags int) error {
 	return x.root.step(StepMount, dir, func() error {
-		err := unix.MoveMount(int(mount.Fd()), "", int(x.root.dir.Fd()), dir[1:], unix.MOVE_MOUNT_F_EMPTY_PATH|flags)
+		err := moveTree(mount, place{x.root.dir, dir[1:]}, flags)
 		return wrap(err, "cannot mount on %s", dir)
 	})
 }
@@ -200,15 +200,13 @@ func (x *exchanger) attach(dir string, mount *os.File, flags int) error {
 // cover mounts the guest's own directory on itself, with all that is mounted
 // below it, so that an overlay can be put beneath.
 func (x *exchanger) cover(dir string) error {
-	fd, err := unix.OpenTree(int(x.root.dir.Fd()), dir[1:], unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	tree, err := cloneTree(x.root.dir, dir[1:], unix.AT_RECURSIVE)
 	if err != nil {
 		return fmt.Errorf("cannot clone what is mounted below %s: %w", dir, err)
 	}
-	tree := os.NewFile(uintptr(fd), dir)
 	defer tree.Close()
 	// One that shares propagation with its parent has nothing put beneath.
-	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+	if err := makePrivate(tree, unix.AT_RECURSIVE); err != nil {
 		return fmt.Errorf("cannot clone what is mounted below %s: %w", dir, err)
 	}
 	return x.attach(dir, tree, 0)
@@ -265,12 +263,11 @@ func (x *exchanger) detach(dir string) error {
 func (x *exchanger) clones(dir string, t *top) (map[string]*os.File, error) {
 	found := map[string]*os.File{}
 	for _, target := range t.table.children(t.id, dir) {
-		fd, err := unix.OpenTree(int(x.root.dir.Fd()), target[1:],
-			unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW)
+		tree, err := cloneTree(x.root.dir, target[1:], unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW)
 		if err != nil {
 			return found, fmt.Errorf("cannot clone the mount of %s: %w", target, err)
 		}
-		found[target] = os.NewFile(uintptr(fd), target)
+		found[target] = tree
 	}
 	return found, nil
 }
@@ -299,8 +296,6 @@ func (x *exchanger) carryOne(clone, root *os.File, target, rel string) error {
 		return err
 	}
 	return x.root.step(StepMount, target, func() error {
-		err := unix.MoveMount(int(clone.Fd()), "", int(f.Fd()), "",
-			unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
-		return wrap(err, "cannot keep what is mounted on %s", target)
+		return wrap(moveTree(clone, place{dir: f}, 0), "cannot keep what is mounted on %s", target)
 	})
 }

@@ -5,12 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
-
-// moveMountBeneath is MOVE_MOUNT_BENEATH (Linux 6.5, mount.h).
-const moveMountBeneath = 0x200
 
 // layerPath is a file or directory in an open layer.
 type layerPath struct {
@@ -32,85 +27,122 @@ func (l layerPath) stat() (info, error) {
 	return statAt(int(l.view.Fd()), l.relative())
 }
 
-// mountAt makes source appear at p. Where another layer's mount is in the way
-// (swap), the new one goes beneath it before that is taken away, so that
-// there is no moment without a file. What shows the right inode already
-// stays.
-func (r *Root) mountAt(source layerPath, p place, guestPath string, swap bool) error {
+// mounting returns what makes a file or directory of a layer appear at a path;
+// nil if it does already. Where another layer's mount is in the way, replace
+// has that go.
+func (a *applier) mounting(from Origin, at place, guestPath string, replace bool) (*MountChange, error) {
+	source, err := a.layer(from.Layer, from.Source)
+	if err != nil {
+		return nil, err
+	}
 	want, err := source.stat()
 	if err != nil {
-		return fmt.Errorf("cannot find %s in its layer: %w", source.path, err)
+		return nil, fmt.Errorf("cannot find %s in its layer: %w", source.path, err)
 	}
-	have, err := p.stat()
+	have, err := at.stat()
 	if err != nil {
-		return fmt.Errorf("cannot mount on %s: %w", guestPath, err)
+		return nil, fmt.Errorf("cannot mount on %s: %w", guestPath, err)
 	}
 	if have.isMounted() && have.same(want) {
-		return nil
+		return nil, nil
 	}
 	if want.kind() != have.kind() {
-		return fmt.Errorf("cannot mount on %s: it is something else than in the package", guestPath)
+		return nil, fmt.Errorf("cannot mount on %s: it is something else than in the package", guestPath)
 	}
-	return r.step(StepMount, guestPath, func() error {
-		if have.isMounted() && swap {
-			return swapMount(source, p, guestPath)
+	c := &MountChange{Kind: MountPlace, Path: guestPath, From: from, at: at, source: source}
+	if have.isMounted() && replace {
+		c.Kind = MountReplace
+	}
+	return c, nil
+}
+
+// mountAll carries out operations that mount, or that unmount, all of one
+// kind.
+func (a *applier) mountAll(ops []Op) error {
+	var changes []MountChange
+	for i := range ops {
+		c, err := a.mountOf(&ops[i])
+		if err != nil {
+			return err
 		}
-		return moveClone(source, p, guestPath, 0)
-	})
-}
-
-func moveClone(source layerPath, p place, guestPath string, flags int) error {
-	tree, err := unix.OpenTree(int(source.view.Fd()), source.relative(),
-		unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
-	if err != nil {
-		return fmt.Errorf("cannot clone the mount of %s: %w", source.path, err)
+		if c != nil {
+			changes = append(changes, *c)
+		}
 	}
-	defer unix.Close(tree)
-	if err := unix.MoveMount(tree, "", int(p.dir.Fd()), p.name, unix.MOVE_MOUNT_F_EMPTY_PATH|flags); err != nil {
-		return fmt.Errorf("cannot mount on %s: %w", guestPath, err)
-	}
-	return nil
-}
-
-// swapMount replaces the topmost mount. Where the kernel can not mount
-// beneath (a parent that propagates), there is a short moment in which what
-// lies below shows.
-func swapMount(source layerPath, p place, guestPath string) error {
-	err := moveClone(source, p, guestPath, moveMountBeneath)
-	if err == nil {
-		return detach(p, guestPath)
-	}
-	if err := detach(p, guestPath); err != nil {
+	if err := a.root.change(a.ctx, changes...); err != nil {
 		return err
 	}
-	return moveClone(source, p, guestPath, 0)
-}
-
-func detach(p place, guestPath string) error {
-	if err := unix.Unmount(p.path(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-		return fmt.Errorf("cannot unmount %s: %w", guestPath, err)
+	for i := range ops {
+		if ops[i].Dir {
+			a.dirs.forget()
+			break
+		}
 	}
-	return nil
-}
-
-// maxStacked bounds how many mounts on one path unmountAt takes away: the
-// guest's owner may have mounted something over ours.
-const maxStacked = 8
-
-// unmountAt takes away every mount on p. That there is none is no error:
-// the guest may have been restarted.
-func (r *Root) unmountAt(p place, guestPath string) error {
-	for range maxStacked {
-		have, err := p.stat()
-		if missing(err) || err == nil && !have.isMounted() {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("cannot unmount %s: %w", guestPath, err)
-		}
-		if err := r.step(StepUnmount, guestPath, func() error { return detach(p, guestPath) }); err != nil {
+	for i := range ops {
+		if err := a.unmounted(&ops[i]); err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("cannot unmount %s: too many mounts lie on it", guestPath)
+	return nil
+}
+
+func (a *applier) mountOf(op *Op) (*MountChange, error) {
+	if op.Kind == OpUnmount {
+		at, err := a.dirs.at(op.Path)
+		if missing(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot unmount %s: %w", op.Path, err)
+		}
+		st, err := at.stat()
+		if missing(err) || err == nil && !st.isMounted() {
+			return nil, nil // the guest may have been restarted
+		}
+		return &MountChange{Kind: MountClear, Path: op.Path, at: at}, wrap(err, "cannot unmount %s", op.Path)
+	}
+	at, err := a.dirs.at(op.Path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot mount on %s: %w", op.Path, err)
+	}
+	if op.Fresh {
+		if err := a.root.placeholder(at, op); err != nil {
+			return nil, err
+		}
+	}
+	return a.mounting(Origin{op.Layer, op.Source}, at, op.Path, op.Was != nil)
+}
+
+func (a *applier) mount(op *Op) error { return a.mountAll([]Op{*op}) }
+
+// unmounted removes what a mount that has gone lay on.
+func (a *applier) unmounted(op *Op) error {
+	if op.Kind != OpUnmount || !op.Fresh {
+		return nil
+	}
+	at, err := a.dirs.at(op.Path)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return wrap(err, "cannot remove %s", op.Path)
+	}
+	return a.root.dropPlaceholder(at, op.Path)
+}
+
+// mountRun returns how many of ops, from the first on, can be mounted at the
+// same time: they are of one kind, and none lies in another one.
+func (a *applier) mountRun(ops []Op) int {
+	var dirs []string
+	n := 0
+	for ; n < len(ops) && n < a.root.batch(); n++ {
+		op := &ops[n]
+		if op.Kind != OpMount && op.Kind != OpUnmount || op.Kind != ops[0].Kind || inTrees(dirs, op.Path) {
+			break
+		}
+		if op.Dir {
+			dirs = append(dirs, op.Path)
+		}
+	}
+	return n
 }

@@ -26,17 +26,16 @@ type own struct {
 
 // openOwn opens the guest's own directories. upper may be empty.
 func (r *Root) openOwn(upper string) (*own, error) {
-	fd, err := unix.OpenTree(int(r.dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	tree, err := cloneTree(r.dir, "", 0)
 	if errors.Is(err, unix.EINVAL) {
 		return r.openLocked(upper)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err)
 	}
-	o := &own{root: os.NewFile(uintptr(fd), "the guest's own files")}
+	o := &own{root: tree}
 	// Nothing that others mount is to appear in it.
-	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+	if err := makePrivate(tree, 0); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err), o.close())
 	}
 	return o, o.openUpper(upper)
@@ -47,13 +46,12 @@ func (r *Root) openOwn(upper string) (*own, error) {
 // they come along, and only ours are taken away again. For that they have to
 // be mounted somewhere.
 func (r *Root) openLocked(upper string) (*own, error) {
-	fd, err := unix.OpenTree(int(r.dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	tree, err := cloneTree(r.dir, "", unix.AT_RECURSIVE)
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err)
 	}
-	o := &own{root: os.NewFile(uintptr(fd), "the guest's own files")}
-	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
-	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr)
+	o := &own{root: tree}
+	err = makePrivate(tree, unix.AT_RECURSIVE)
 	if err == nil {
 		err = o.attach(r)
 	}
@@ -135,7 +133,7 @@ func (o *own) attach(r *Root) error {
 	if err := r.unmountAt(at, storkDir+"/base"); err != nil { // of an earlier attempt
 		return err
 	}
-	if err := unix.MoveMount(int(o.root.Fd()), "", int(dir.Fd()), at.name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := moveTree(o.root, at, 0); err != nil {
 		return fmt.Errorf("cannot mount on %s/base: %w", storkDir, err)
 	}
 	o.attached = at

@@ -32,11 +32,33 @@ func Restore(ctx context.Context, root *Root, placed []Placed, views map[repo.Di
 	// Parents go before what lies in them.
 	slices.SortStableFunc(ops, func(a, b Op) int { return cmp.Compare(a.Path, b.Path) })
 	var failed error
+	var mounts []Op // that are collected
 	for i := range ops {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		failed = errors.Join(failed, a.restore(&ops[i]))
+		inside := func(m Op) bool { return m.Dir && inTrees([]string{m.Path}, ops[i].Path) }
+		if len(mounts) == a.root.batch() || slices.ContainsFunc(mounts, inside) {
+			failed = errors.Join(failed, a.mountEach(mounts))
+			mounts = nil
+		}
+		again, err := a.restore(&ops[i])
+		failed = errors.Join(failed, err)
+		if again {
+			mounts = append(mounts, ops[i])
+		}
+	}
+	return errors.Join(failed, a.mountEach(mounts))
+}
+
+// mountEach mounts all that can be.
+func (a *applier) mountEach(ops []Op) error {
+	if len(ops) == 0 || a.mountAll(ops) == nil {
+		return nil
+	}
+	var failed error
+	for i := range ops {
+		failed = errors.Join(failed, a.mount(&ops[i]))
 	}
 	return failed
 }
@@ -56,33 +78,35 @@ func restoring(p *Placed) []Op {
 	return ops
 }
 
-func (a *applier) restore(op *Op) error {
+// restore brings back anything but mounts; of these it says whether they are
+// missing.
+func (a *applier) restore(op *Op) (mount bool, err error) {
 	at, err := a.dirs.at(op.Path)
 	if err != nil {
-		return fmt.Errorf("cannot bring back %s: %w", op.Path, err)
+		return false, fmt.Errorf("cannot bring back %s: %w", op.Path, err)
 	}
 	st, err := at.stat()
 	switch {
 	case err != nil && !missing(err):
-		return fmt.Errorf("cannot bring back %s: %w", op.Path, err)
+		return false, fmt.Errorf("cannot bring back %s: %w", op.Path, err)
 	case op.Kind == OpMkdir && err == nil, op.Kind == OpPut && err == nil:
-		return nil // Check says whether it is right
+		return false, nil // Check says whether it is right
 	case op.Kind == OpMkdir:
-		return a.mkdir(op)
+		return false, a.mkdir(op)
 	case op.Kind == OpPut:
-		return wrap(a.root.disk.Symlink(op.File.Link, at.path()), "cannot bring back %s", op.Path)
+		return false, wrap(a.root.disk.Symlink(op.File.Link, at.path()), "cannot bring back %s", op.Path)
 	}
 	if err == nil && st.isMounted() {
 		source, err := a.layer(op.Layer, op.Source)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if want, err := source.stat(); err != nil || !want.same(st) {
-			return fmt.Errorf("cannot mount on %s: something else is mounted there", op.Path)
+			return false, fmt.Errorf("cannot mount on %s: something else is mounted there", op.Path)
 		}
-		return nil
+		return false, nil
 	}
-	return a.mount(op)
+	return true, nil
 }
 
 // Check compares the guest with what was placed in it. Only what the

@@ -31,6 +31,8 @@ type Root struct {
 	dir  *os.File
 	real string // what the kernel calls it; empty for "/"
 	disk durable.Disk
+
+	mounter Mounter // nil: the kernel
 }
 
 // OpenRoot opens the directory that is the guest's root: "/" within a guest.

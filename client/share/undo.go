@@ -149,13 +149,13 @@ func (a *applier) undoMounted(op *Op, at place, have info) error {
 		return nil
 	}
 	if op.Was == nil {
-		return a.root.step(StepUnmount, op.Path, func() error { return detach(at, op.Path) })
+		return a.root.change(a.ctx, MountChange{Kind: MountRemove, Path: op.Path, at: at})
 	}
-	was, err := a.layer(op.Was.Layer, op.Was.Source)
-	if err != nil {
+	c, err := a.mounting(*op.Was, at, op.Path, true)
+	if err != nil || c == nil {
 		return err
 	}
-	return a.root.mountAt(was, at, op.Path, true)
+	return a.root.change(a.ctx, *c)
 }
 
 // undoFile puts back what the path was. What has never been put there is
