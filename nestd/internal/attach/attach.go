@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,6 +51,7 @@ func Open(ctx context.Context, layersDir string, log *slog.Logger) (*Attacher, e
 		return nil, fmt.Errorf("cannot identify the nest's user namespace: %w", err)
 	}
 	warnOfFlags(dir, log)
+	warnOfLeases(leasesEnable, log)
 	if a.workers, err = startWorkers(dir, threads); err != nil {
 		return nil, err
 	}
@@ -75,6 +77,20 @@ func warnOfFlags(dir string, log *slog.Logger) {
 	}
 	if st.Flags&unix.ST_NOSUID != 0 {
 		log.Warn("store is mounted nosuid: setuid programs and capabilities do not work in guests", "path", dir)
+	}
+}
+
+// leasesEnable says whether processes may take leases (proc_sys_fs(5)).
+const leasesEnable = "/proc/sys/fs/leases-enable"
+
+// warnOfLeases tells the operator that guests can make others wait: a lease
+// that the root of one takes on a shared file, which it owns by its own user
+// namespace, is the file's for all who open it. A clone of a mount can not
+// forbid it, and only the host's operator can know who else uses leases.
+func warnOfLeases(path string, log *slog.Logger) {
+	value, err := os.ReadFile(path)
+	if err == nil && strings.TrimSpace(string(value)) != "0" {
+		log.Warn("leases are enabled: a guest can delay others that open a shared file", "hint", "sysctl fs.leases-enable=0")
 	}
 }
 

@@ -30,9 +30,9 @@ func TestMain(m *testing.M) {
 }
 
 type guestRequest struct {
-	Op   string // "sh", "connect" or "setattr"
-	Arg  string // script, socket or path
-	Attr uint64 // flags for setattr to clear
+	Op    string // see guestSide.do
+	Arg   string // script, path, or name of an attack
+	Arena arena  // for an attack
 }
 
 type guestResponse struct {
@@ -43,9 +43,9 @@ type guestResponse struct {
 func guestMain() {
 	in := json.NewDecoder(os.Stdin)
 	out := json.NewEncoder(os.Stdout)
-	var conns []net.Conn // held until the end
+	g := &guestSide{}
 	defer func() {
-		for _, c := range conns {
+		for _, c := range g.conns {
 			c.Close()
 		}
 	}()
@@ -54,22 +54,8 @@ func guestMain() {
 		if in.Decode(&req) != nil {
 			return
 		}
-		var resp guestResponse
-		var err error
-		switch req.Op {
-		case "sh":
-			var text []byte
-			text, err = exec.Command("sh", "-c", req.Arg).CombinedOutput()
-			resp.Out = string(text)
-		case "connect":
-			var conn net.Conn
-			if conn, err = net.Dial("unix", req.Arg); err == nil {
-				conns = append(conns, conn)
-			}
-		case "setattr":
-			attr := unix.MountAttr{Attr_clr: req.Attr}
-			err = unix.MountSetattr(unix.AT_FDCWD, req.Arg, 0, &attr)
-		}
+		text, err := g.do(&req)
+		resp := guestResponse{Out: text}
 		if err != nil {
 			resp.Err = err.Error()
 		}
@@ -77,6 +63,82 @@ func guestMain() {
 			return
 		}
 	}
+}
+
+// guestSide is what the guest's process holds until its end.
+type guestSide struct {
+	conns  []*net.UnixConn
+	watch  int // inotify
+	passed int // a descriptor that came over the last connection
+}
+
+func (g *guestSide) do(req *guestRequest) (string, error) {
+	switch req.Op {
+	case "sh":
+		text, err := exec.Command("sh", "-c", req.Arg).CombinedOutput()
+		return string(text), err
+	case "connect":
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: req.Arg})
+		if err == nil {
+			g.conns = append(g.conns, conn)
+		}
+		return "", err
+	case "attack":
+		for _, attack := range attacks() {
+			if attack.name == req.Arg {
+				return "", attack.try(&req.Arena)
+			}
+		}
+	case "lease", "flock":
+		return "", hold(req.Op, req.Arg)
+	case "open now":
+		return "", closed(unix.Open(req.Arg, unix.O_RDONLY|unix.O_NONBLOCK, 0))
+	case "watch":
+		var err error
+		if g.watch, err = unix.InotifyInit1(unix.IN_NONBLOCK); err == nil {
+			_, err = unix.InotifyAddWatch(g.watch, req.Arg, unix.IN_OPEN)
+		}
+		return "", err
+	case "seen":
+		_, err := unix.Read(g.watch, make([]byte, 1024))
+		return "", err
+	case "receive":
+		return "", g.receive()
+	case "passed":
+		return "", withPassed(&req.Arena, g.passed, req.Arg)
+	}
+	return "", errors.New("there is no such thing to do")
+}
+
+// hold takes a lease or lock on a file, for as long as the process lives.
+func hold(what, path string) error {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if what == "flock" {
+		return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK)
+	return err
+}
+
+// receive takes a descriptor from the last connection.
+func (g *guestSide) receive() error {
+	rights := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := g.conns[len(g.conns)-1].ReadMsgUnix(make([]byte, 1), rights)
+	if err != nil {
+		return err
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:n])
+	if err != nil || len(messages) == 0 {
+		return errors.Join(errors.New("no descriptor has come"), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err == nil {
+		g.passed = fds[0]
+	}
+	return err
 }
 
 // testGuest is a guest as a runtime would start it, with the nest's directory
@@ -90,6 +152,7 @@ type testGuest struct {
 	view string
 	host string // the view on the host
 	peer *Peer
+	conn *net.UnixConn // the nest's end of the guest's connection
 }
 
 type guestKind struct {
@@ -194,9 +257,20 @@ func (g *testGuest) connect(listener *net.UnixListener) {
 	conn, err := listener.AcceptUnix()
 	must(g.t, err)
 	g.t.Cleanup(func() { conn.Close() })
+	g.conn = conn
 	g.peer, err = PeerOf(conn)
 	must(g.t, err)
 	g.t.Cleanup(func() { g.peer.Close() })
+}
+
+// pass sends the guest a descriptor.
+func (g *testGuest) pass(f *os.File) {
+	g.t.Helper()
+	_, _, err := g.conn.WriteMsgUnix([]byte{0}, unix.UnixRights(int(f.Fd())), nil)
+	must(g.t, err)
+	if resp := g.do(guestRequest{Op: "receive"}); resp.Err != "" {
+		g.t.Fatalf("guest can not receive: %s", resp.Err)
+	}
 }
 
 func (g *testGuest) kill() {
@@ -242,4 +316,13 @@ func wantError(t *testing.T, err, want error) {
 	if !errors.Is(err, want) {
 		t.Fatalf("got error %v, want %v", err, want)
 	}
+}
+
+func holdLease(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return -1, err
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK)
+	return fd, err
 }
