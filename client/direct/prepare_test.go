@@ -104,9 +104,12 @@ func TestLeftovers(t *testing.T) {
 	if err := o.openStore(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	stats, err := o.store.Stats(context.Background(), nil)
-	if err != nil || stats.Layers != 0 || stats.Objects != 0 {
+	stats, err := o.store.Stats(context.Background(), nil, nil, nil)
+	if err != nil || stats.Stored.Files != 0 {
 		t.Errorf("left: %+v, %v", stats, err)
+	}
+	if layers, err := o.store.Layers(); err != nil || len(layers) != 0 {
+		t.Errorf("left: %v, %v", layers, err)
 	}
 }
 

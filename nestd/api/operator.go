@@ -48,14 +48,52 @@ type Guest struct {
 	Packages   int         `json:"packages"` // layers it refers to
 }
 
-// StoreStats says what the store holds. Bytes are allocated, each inode once.
+// StoreStats says what the store holds, and what sharing saves and why. Bytes
+// are those of allocated blocks, each inode once; files are regular ones, and
+// hard links of a package are one file. Each file of a package is new, or the
+// same as another one and then counted at the nearest place where that is, so
+//
+//	packaged - saved + link_copies + loose = stored
 type StoreStats struct {
-	Bytes         int64 `json:"bytes"`
+	Bytes         int64 `json:"bytes"`          // of objects, and of directories and symlinks of layers and trees
+	ApparentBytes int64 `json:"apparent_bytes"` // what the layers would take without sharing, with directories and symlinks
 	Layers        int   `json:"layers"`
 	Objects       int   `json:"objects"`
-	ApparentBytes int64 `json:"apparent_bytes"` // what the layers would take without sharing
-	Trees         int   `json:"trees"`          // merged trees, of which environments consist
-	TreeBytes     int64 `json:"tree_bytes"`     // those of Bytes that only merged trees have: their directories
+	Trees         int   `json:"trees"`  // merged trees, of which environments consist
+	Unread        int   `json:"unread"` // layers whose file list is lost: they are in no sum; store check names them
+
+	Packaged   Amount  `json:"packaged"` // the files of all layers, as their packages have them
+	Saved      Savings `json:"saved"`
+	LinkCopies Amount  `json:"link_copies"` // objects that are there again, for a file has only so many links
+	Loose      Amount  `json:"loose"`       // objects of removed layers, which environments still have
+	Stored     Amount  `json:"stored"`      // objects
+
+	Times  Amount `json:"times"`  // of stored: only the time differs from another object, and byte-code records it
+	Modes  Amount `json:"modes"`  // of stored: the content of another object, with other mode or capabilities
+	Guests Amount `json:"guests"` // copies that guests beside the first one of each layer would have
+
+	LayerBytes     int64 `json:"layer_bytes"` // directories and symlinks of layers
+	TreeBytes      int64 `json:"tree_bytes"`  // directories, symlinks and whiteouts of merged trees
+	ObjectDirBytes int64 `json:"object_dir_bytes"`
+	DocumentBytes  int64 `json:"document_bytes"` // file lists and records
+	DatabaseBytes  int64 `json:"database_bytes"` // with its log, and the index of every repository
+}
+
+// Amount is a number of files and their bytes.
+type Amount struct {
+	Files int   `json:"files"`
+	Bytes int64 `json:"bytes"`
+}
+
+// Savings are the files that are not stored because the same one is there: in
+// the same package; else in another version of it, which is another package of
+// that name and publisher; else in another package of the publisher, which is
+// a role in one repository; else in one of another publisher.
+type Savings struct {
+	Within     Amount `json:"within_package"`
+	Versions   Amount `json:"between_versions"`
+	Packages   Amount `json:"between_packages"`
+	Publishers Amount `json:"between_publishers"`
 }
 
 // CheckReport lists what is wrong with the store.
@@ -66,20 +104,42 @@ type CheckReport struct {
 	Problems []string `json:"problems"` // empty: sound
 }
 
-// Usage divides what the store's files take among those who use them. What a
-// guest has of its own, copies and configuration, lies in its root and is not
-// counted.
+// Usage divides what the store's files take among those who use them, and adds
+// what they have in directories that the nest provides. What a guest keeps in
+// its own root, private copies and configuration, and the upper directories of
+// overlays where its root can hold them, is the guest's and not counted. The
+// fair parts of all guests without their own, with unused, are the bytes of the
+// store, exactly; and so are those of all owners.
 type Usage struct {
-	Guests []Use `json:"guests"`
-	Owners []Use `json:"owners"` // an owner's guests together
+	Guests []Use  `json:"guests"`
+	Owners []Use  `json:"owners"` // an owner's guests together
+	Unused Unused `json:"unused"`
 }
 
-// Use is the part of one guest, or of all guests of one owner.
+// Unused is what the store has for nobody: layers that no guest refers to, and
+// private files, of which each guest has a copy. In bytes.
+type Unused struct {
+	Disk  int64 `json:"disk"`
+	Cache int64 `json:"cache"`
+}
+
+// Use is the part of one guest, or of all guests of one owner. Own is in it,
+// as private.
 type Use struct {
 	Guest string      `json:"guest,omitempty"`
 	Owner repo.Digest `json:"owner"`
 	Disk  Share       `json:"disk"`  // bytes of allocated blocks
 	Cache Share       `json:"cache"` // bytes in the page cache
+	Own   Own         `json:"own"`
+}
+
+// Own is what a guest has written in the directory that POST /v1/upper gives
+// it. Bytes are those of blocks and of the page cache.
+type Own struct {
+	Files   int   `json:"files"` // and directories
+	Disk    int64 `json:"disk"`
+	Cache   int64 `json:"cache"`
+	Partial bool  `json:"partial,omitempty"` // it has more than the nest was willing to look at
 }
 
 // Share counts each inode in three ways, as proc_pid_smaps(5) counts pages.

@@ -19,23 +19,45 @@ func TestUsage(t *testing.T) {
 		install(t, s, p)
 	}
 	skip := func(_ repo.Digest, path string) bool { return path == "/etc/own" || path == "" || path == "/etc" }
-	got, err := s.UsageOf(t.Context(), [][]repo.Digest{{all.id}, {all.id, two.id}, {two.id, one.id}, nil}, skip)
+	users := [][]repo.Digest{{all.id}, {all.id, two.id}, {two.id, one.id}, nil}
+	division, err := s.Divide(t.Context(), users, skip)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const file = 8192 // two blocks
-	want := []Use{
-		{file, 0, file / 3},
-		{2 * file, 0, file/3 + file/2},
-		{3 * file, file, file/3 + file/2 + file},
-		{},
+	for _, test := range []struct {
+		name    string
+		groupOf func(int) int
+		want    []Use
+	}{
+		// A third of 8192 leaves two bytes, which the first two have.
+		{"users", func(i int) int { return i }, []Use{
+			{file, 0, file/3 + 1},
+			{2 * file, 0, file/3 + 1 + file/2},
+			{3 * file, file, file/3 + file/2 + file},
+			{},
+		}},
+		{"two and two", func(i int) int { return i / 2 }, []Use{
+			{2 * file, 0, file / 2 * 2},
+			{3 * file, file, file/2*2 + file},
+		}},
+		{"all", func(int) int { return 0 }, []Use{{3 * file, 3 * file, 3 * file}}},
+	} {
+		got := division.Among(len(test.want), test.groupOf)
+		for i, want := range test.want {
+			if got[i].Disk != want {
+				t.Errorf("%s, %d: %+v, want %+v", test.name, i, got[i].Disk, want)
+			}
+			if got[i].Cache != want { // all of it was just written
+				t.Errorf("%s, %d, cache: %+v, want %+v", test.name, i, got[i].Cache, want)
+			}
+		}
 	}
-	for i := range want {
-		if got[i].Disk != want[i] {
-			t.Errorf("user %d: %+v, want %+v", i, got[i].Disk, want[i])
-		}
-		if got[i].Cache != want[i] { // all of it was just written
-			t.Errorf("user %d, cache: %+v, want %+v", i, got[i].Cache, want[i])
-		}
+	disk, cache := division.Unused()
+	if cache != file/2 { // the private one
+		t.Errorf("nobody has %d bytes of the page cache, want %d", cache, file/2)
+	}
+	if disk < file/2 { // and directories, where they take blocks
+		t.Errorf("nobody has %d bytes on disk, want %d at least", disk, file/2)
 	}
 }

@@ -2,8 +2,7 @@ package cli
 
 import (
 	"context"
-
-	"github.com/dustin/go-humanize"
+	"fmt"
 
 	"stork/nestd/api"
 	"stork/repo/program"
@@ -28,19 +27,31 @@ func (c *usageCommand) Run(ctx context.Context, streams program.Streams, home *h
 		return streams.JSON(usage)
 	}
 	var rows [][]string
+	partial := false
 	for _, u := range usage.Guests {
 		rows = append(rows, usageRow(u.Guest, u))
+		partial = partial || u.Own.Partial
 	}
 	for _, u := range usage.Owners {
 		rows = append(rows, usageRow("owner "+u.Owner.Short(), u))
 	}
-	return streams.Table([]string{"", "DISK: APPARENT", "PRIVATE", "FAIR", "CACHE: APPARENT", "PRIVATE", "FAIR"}, rows)
+	unused := sizeText(usage.Unused.Disk)
+	rows = append(rows, []string{"(nobody)", unused, unused, unused, "", sizeText(usage.Unused.Cache), sizeText(usage.Unused.Cache), sizeText(usage.Unused.Cache)})
+	heading := []string{"", "DISK: APPARENT", "PRIVATE", "FAIR", "(UPPER)", "CACHE: APPARENT", "PRIVATE", "FAIR"}
+	if err := streams.Table(heading, rows); err != nil || !partial {
+		return err
+	}
+	_, err = fmt.Fprintln(streams.Out, "+ has more files in its upper directory than were counted.")
+	return err
 }
 
 func usageRow(name string, u api.Use) []string {
-	row := []string{name}
-	for _, n := range []int64{u.Disk.Apparent, u.Disk.Private, u.Disk.Fair, u.Cache.Apparent, u.Cache.Private, u.Cache.Fair} {
-		row = append(row, humanize.IBytes(uint64(max(n, 0))))
+	own := sizeText(u.Own.Disk)
+	if u.Own.Partial {
+		own += "+"
 	}
-	return row
+	return []string{
+		name, sizeText(u.Disk.Apparent), sizeText(u.Disk.Private), sizeText(u.Disk.Fair), own,
+		sizeText(u.Cache.Apparent), sizeText(u.Cache.Private), sizeText(u.Cache.Fair),
+	}
 }

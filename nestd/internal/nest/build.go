@@ -42,7 +42,7 @@ func (n *Nest) prepareOne(ctx context.Context, j *job, ref api.PackageRef, entry
 	if record.NEVRA() != entry.NEVRA() {
 		return fmt.Errorf("cannot prepare %s: the record says it is %s: %w", entry.NEVRA(), record.NEVRA(), errMalformed)
 	}
-	b := &build{nest: n, job: j, repository: r, record: record, text: text, id: ref.ID}
+	b := &build{nest: n, job: j, repository: r, record: record, text: text, id: ref.ID, publisher: ref.Publisher}
 	if err := b.run(ctx); err != nil {
 		return fmt.Errorf("cannot prepare %s: %w", record.NEVRA(), err)
 	}
@@ -85,6 +85,7 @@ type build struct {
 	record     *repo.Record
 	text       []byte // of the record
 	id         repo.Digest
+	publisher  repo.Publisher
 	fetched    int64
 }
 
@@ -184,6 +185,7 @@ func (b *build) fill(ctx context.Context, stage *store.Stage, blob *os.File) (do
 	layer := state.Layer{
 		ID: b.id, Staging: stage.Name(), Manifest: manifest, Private: privateOf(list, b.nest.Private),
 		Stored: result.Stored, Shared: result.Shared, Objects: result.Objects, Fetched: b.fetched,
+		Repository: b.repository.pin.Root, Publisher: b.publisher, Name: b.record.Name,
 	}
 	return b.commit(ctx, stage, layer)
 }

@@ -19,26 +19,6 @@ func FormatKey(key ed25519.PublicKey) string {
 	return "ed25519:" + base64.StdEncoding.EncodeToString(key)
 }
 
-// StoreStats says what the store holds.
-func (n *Nest) StoreStats(ctx context.Context) (*api.StoreStats, error) {
-	trees, err := n.State.Trees(ctx)
-	if err != nil {
-		return nil, err
-	}
-	isTree := map[repo.Digest]bool{}
-	for _, t := range trees {
-		isTree[t.ID] = true
-	}
-	stats, err := n.Store.Stats(ctx, isTree)
-	if err != nil {
-		return nil, err
-	}
-	return &api.StoreStats{
-		Bytes: stats.Bytes, Layers: stats.Layers, Objects: stats.Objects, ApparentBytes: stats.Apparent,
-		Trees: stats.Merged, TreeBytes: stats.OfMerged,
-	}, nil
-}
-
 // Check compares every layer with the file list that its publisher signed,
 // every object with its name, and the rows with what is there.
 func (n *Nest) Check(ctx context.Context) (*api.CheckReport, error) {

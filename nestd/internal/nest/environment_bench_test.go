@@ -88,8 +88,9 @@ func benchLayer(b *testing.B, n *Nest, number, files int) repo.Digest {
 		})
 	}
 	slices.SortFunc(list.Files, func(a, b repo.File) int { return strings.Compare(a.Path, b.Path) })
-	_, manifest, err := list.Encode()
+	text, manifest, err := list.Encode()
 	must(b, err)
+	must(b, n.documents.store(manifest.Digest, text))
 	source.files = list.Files
 	stage, err := n.Store.Stage()
 	must(b, err)

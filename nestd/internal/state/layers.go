@@ -3,7 +3,11 @@ package state
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
 
 	"stork/repo"
 )
@@ -19,6 +23,12 @@ type Layer struct {
 	Shared   int64       // bytes of objects that were there before
 	Objects  int
 	Fetched  int64 // bytes that came over the network
+
+	// Whose package it is, as it was first asked for; nothing if that was
+	// before there was a column for it.
+	Repository repo.Digest
+	Publisher  repo.Publisher
+	Name       repo.Name
 }
 
 // AddLayer commits a filled layer as ready, and entitles the guests that wait
@@ -32,9 +42,9 @@ func (s *State) AddLayer(ctx context.Context, l Layer, guests []string) error {
 	return s.write(ctx, "add layer", func(tx *sql.Tx) error {
 		now := s.now().Unix()
 		if _, err := tx.ExecContext(ctx, `INSERT INTO layers
-			(id, staging, manifest, manifest_size, private, stored, shared, objects, fetched, created, used)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, l.ID[:], l.Staging, l.Manifest.Digest[:], l.Manifest.Size,
-			private, l.Stored, l.Shared, l.Objects, l.Fetched, now, now); err != nil {
+			(id, staging, manifest, manifest_size, private, stored, shared, objects, fetched, created, used, repository, publisher, name)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, l.ID[:], l.Staging, l.Manifest.Digest[:], l.Manifest.Size,
+			private, l.Stored, l.Shared, l.Objects, l.Fetched, now, now, l.Repository[:], string(l.Publisher), string(l.Name)); err != nil {
 			return err
 		}
 		for _, guest := range guests {
@@ -71,7 +81,7 @@ func (s *State) ForgetLayers(ctx context.Context, ids []repo.Digest) error {
 	})
 }
 
-const layerColumns = `id, staging, manifest, manifest_size, private, stored, shared, objects, fetched`
+const layerColumns = `id, staging, manifest, manifest_size, private, stored, shared, objects, fetched, repository, publisher, name`
 
 // Layer returns the row of a layer, or ErrNotFound.
 func (s *State) Layer(ctx context.Context, id repo.Digest) (*Layer, error) {
@@ -101,9 +111,10 @@ func (s *State) Layers(ctx context.Context) ([]*Layer, error) {
 
 func scanLayer(row interface{ Scan(...any) error }) (*Layer, error) {
 	l := new(Layer)
-	var id, manifest []byte
+	var id, manifest, repository []byte
 	var private string
-	err := row.Scan(&id, &l.Staging, &manifest, &l.Manifest.Size, &private, &l.Stored, &l.Shared, &l.Objects, &l.Fetched)
+	err := row.Scan(&id, &l.Staging, &manifest, &l.Manifest.Size, &private, &l.Stored, &l.Shared, &l.Objects, &l.Fetched,
+		&repository, &l.Publisher, &l.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +124,51 @@ func scanLayer(row interface{ Scan(...any) error }) (*Layer, error) {
 	if l.Manifest.Digest, err = digest(manifest); err != nil {
 		return nil, err
 	}
+	if len(repository) > 0 {
+		if l.Repository, err = digest(repository); err != nil {
+			return nil, err
+		}
+	}
 	l.Private, err = filesOf(private)
 	return l, err
+}
+
+// LayerUsers returns how many guests refer to each layer that any refers to.
+func (s *State) LayerUsers(ctx context.Context) (map[repo.Digest]int, error) {
+	users := map[repo.Digest]int{}
+	return users, s.read(ctx, "count users of layers", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT layer, count(*) FROM refs GROUP BY layer`)
+		if err != nil {
+			return err
+		}
+		return each(rows, func() error {
+			var b []byte
+			var n int
+			if err := rows.Scan(&b, &n); err != nil {
+				return err
+			}
+			id, err := digest(b)
+			users[id] = n
+			return err
+		})
+	})
+}
+
+// Bytes returns what the database takes on disk, in allocated blocks, with
+// the log of what was written last.
+func (s *State) Bytes() (int64, error) {
+	var total int64
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		info, err := os.Stat(s.path + suffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("cannot measure state: %w", err)
+		}
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			total += stat.Blocks * 512
+		}
+	}
+	return total, nil
 }

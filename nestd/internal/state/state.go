@@ -23,6 +23,7 @@ var (
 
 // State is an open database.
 type State struct {
+	path   string
 	writer *sql.DB // one connection, so that writers queue here and not in SQLite
 	reader *sql.DB // read-only
 	now    func() time.Time
@@ -60,7 +61,7 @@ func Open(ctx context.Context, o Options) (*State, error) {
 	}
 	reader.SetMaxOpenConns(readers)
 	reader.SetMaxIdleConns(readers)
-	return &State{writer: writer, reader: reader, now: o.Now}, nil
+	return &State{path: o.Path, writer: writer, reader: reader, now: o.Now}, nil
 }
 
 // makePrivate makes the file before SQLite does, which gives the two beside

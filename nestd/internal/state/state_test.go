@@ -356,7 +356,7 @@ func TestLayersAndReferences(t *testing.T) {
 	}
 	layer := Layer{
 		ID: id, Staging: "s1", Manifest: repo.ObjectOf([]byte("list")), Private: []repo.File{{Path: "/etc/x", Type: repo.Regular, Mode: 0o644}},
-		Stored: 1, Shared: 2, Objects: 3, Fetched: 4,
+		Stored: 1, Shared: 2, Objects: 3, Fetched: 4, Repository: repository, Publisher: "alice", Name: "x",
 	}
 	must(t, s.AddLayer(ctx, layer, []string{"g1", "gone"}))
 	if err := s.AddLayer(ctx, layer, nil); !errors.Is(err, ErrExists) {
@@ -383,6 +383,14 @@ func TestLayersAndReferences(t *testing.T) {
 		t.Errorf("half a transaction stayed: %v, %v", refs, err)
 	}
 	must(t, s.Refer(ctx, "g1", []repo.Digest{id, id}))
+	if users, err := s.LayerUsers(ctx); err != nil || len(users) != 1 || users[id] != 1 {
+		t.Errorf("users of layers: %v, %v", users, err)
+	}
+	must(t, s.Refer(ctx, "g2", []repo.Digest{id}))
+	if users, err := s.LayerUsers(ctx); err != nil || users[id] != 2 {
+		t.Errorf("users of layers: %v, %v", users, err)
+	}
+	must(t, s.Unrefer(ctx, "g2", []repo.Digest{id}))
 	if err := s.RemoveLayer(ctx, id); err == nil {
 		t.Error("a layer that is referred to was removed")
 	}
@@ -451,5 +459,39 @@ func TestReopenAndNewerVersion(t *testing.T) {
 	if s, err := Open(ctx, Options{Path: path}); err == nil {
 		t.Error("a database of a newer program was opened")
 		must(t, s.Close())
+	}
+}
+
+// TestMigrateOrigins: of layers from before there was a column for it, the
+// index still knows whose they are.
+func TestMigrateOrigins(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	s, err := Open(ctx, Options{Path: path})
+	must(t, err)
+	tree, docs := sample(t)
+	addIndex(t, s, tree, docs)
+	known := entry("web", "2").Record.Digest
+	unknown := repo.DigestOf([]byte("withdrawn"))
+	for _, id := range []repo.Digest{known, unknown} {
+		must(t, s.AddLayer(ctx, Layer{ID: id, Manifest: repo.ObjectOf(nil)}, nil))
+	}
+	for _, column := range []string{"repository", "publisher", "name"} {
+		_, err := s.writer.Exec("ALTER TABLE layers DROP COLUMN " + column)
+		must(t, err)
+	}
+	_, err = s.writer.Exec("PRAGMA user_version = 3")
+	must(t, err)
+	must(t, s.Close())
+	s, err = Open(ctx, Options{Path: path})
+	must(t, err)
+	defer s.Close()
+	got, err := s.Layer(ctx, known)
+	must(t, err)
+	if got.Repository != repository || got.Publisher != "alice" || got.Name != "web" {
+		t.Errorf("%s %s %s, want alice's web", got.Repository, got.Publisher, got.Name)
+	}
+	if got, err = s.Layer(ctx, unknown); err != nil || !got.Repository.IsZero() || got.Publisher != "" || got.Name != "" {
+		t.Errorf("%+v, %v, want nobody's", got, err)
 	}
 }
