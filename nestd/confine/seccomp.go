@@ -2,6 +2,7 @@ package confine
 
 import (
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -38,14 +39,15 @@ func denied() []uint32 {
 	)
 }
 
-// Filter takes the system calls in denied from this process and all its
-// threads, for good, and every way to make a process that is not a thread.
-// Without privileges it needs no_new_privs, which [Landlock] and [Seal] set.
-func Filter() error {
+// Filter takes the system calls in denied, but for those that are needed, from
+// this process and all its threads, for good, and every way to make a process
+// that is not a thread. Without privileges it needs no_new_privs, which
+// [Landlock] and [Seal] set.
+func Filter(needed ...uint32) error {
 	if auditArch == 0 {
 		return nil // an architecture without a list: namespaces and Landlock stay
 	}
-	program := filter()
+	program := filter(needed)
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
 		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
@@ -55,7 +57,7 @@ func Filter() error {
 	return nil
 }
 
-func filter() []unix.SockFilter {
+func filter(needed []uint32) []unix.SockFilter {
 	refuse := statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM))
 	program := []unix.SockFilter{
 		statement(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offsetArch),
@@ -70,6 +72,9 @@ func filter() []unix.SockFilter {
 		statement(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)),
 	}
 	for _, number := range denied() {
+		if slices.Contains(needed, number) {
+			continue
+		}
 		program = append(program, jump(unix.BPF_JEQ, number, 0, 1), refuse)
 	}
 	return append(program,

@@ -26,13 +26,26 @@ func settle() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("cannot mount /proc: %w", err)
 	}
+	if err := KeepCapabilities(); err != nil {
+		return err
+	}
+	return checkCapabilities()
+}
+
+// KeepCapabilities takes all capabilities from this process's threads but
+// those that it is told, for good as long as it starts no program.
+func KeepCapabilities(keep ...uint) error {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	_, _, errno := psx.Syscall3(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&none[0])), 0)
+	var data [2]unix.CapUserData
+	for _, c := range keep {
+		data[c/32].Permitted |= 1 << (c % 32)
+		data[c/32].Effective |= 1 << (c % 32)
+	}
+	_, _, errno := psx.Syscall3(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&data[0])), 0)
 	if errno != 0 {
 		return fmt.Errorf("cannot give up capabilities: %w", errno)
 	}
-	return checkCapabilities()
+	return nil
 }
 
 // checkCapabilities asks the kernel whether every thread is without

@@ -27,12 +27,17 @@ type Attacher struct {
 	ownMounts inode // the nest's mount namespace
 	ownUsers  inode // the nest's user namespace
 	guests    *keyedLocks
+	placer    []string
+	placers   chan struct{}
+	storeDev  string
+	storeRoot string
 }
 
 // Open prepares to mount layers below layersDir, where each lies at ab/<hex>,
 // ab being the first two digits of the package ID. It changes nothing on the
-// host. The error wraps [ErrUnsupported] if the kernel is too old.
-func Open(ctx context.Context, layersDir string, log *slog.Logger) (*Attacher, error) {
+// host. placer is the command that runs [PlacerMain]. The error wraps
+// [ErrUnsupported] if the kernel is too old.
+func Open(ctx context.Context, layersDir string, placer []string, log *slog.Logger) (*Attacher, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -43,7 +48,10 @@ func Open(ctx context.Context, layersDir string, log *slog.Logger) (*Attacher, e
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the layers: %w", err)
 	}
-	a := &Attacher{log: log, guests: newKeyedLocks()}
+	a := &Attacher{log: log, guests: newKeyedLocks(), placer: placer, placers: make(chan struct{}, maxPlacers)}
+	if a.storeDev, a.storeRoot, err = storeOn(dir); err != nil {
+		return nil, err
+	}
 	if a.ownMounts, err = inodeAt("/proc/self/ns/mnt"); err != nil {
 		return nil, fmt.Errorf("cannot identify the nest's mount namespace: %w", err)
 	}

@@ -1,7 +1,8 @@
 // Package attach mounts layers of the store in guests' views. It is the only
 // code of the nest that enters a guest's namespaces.
 //
-// Start with [Open], and [PeerOf] for each connection; then [Attacher.Attach].
+// Start with [Open], and [PeerOf] for each connection; then [Attacher.Attach],
+// and [Attacher.Place] for guests that may not mount.
 //
 // What a guest gets is a clone of a layer's directory that is read-only and
 // stays so: it is cloned from a mount namespace whose copy, made together with

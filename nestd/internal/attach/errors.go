@@ -14,6 +14,9 @@ var (
 	ErrNotAttached = errors.New("the view can not be reached")
 	// ErrUnsupported: this kernel or file system can not do it.
 	ErrUnsupported = errors.New("not supported on this host")
-	// ErrNoLayer: the store has no such layer.
+	// ErrNoLayer: the store has no such layer, or the layer no such file.
 	ErrNoLayer = errors.New("no such layer")
+	// ErrTarget: the path is not one on which the nest mounts, or from which
+	// it unmounts.
+	ErrTarget = errors.New("nothing can be placed there")
 )

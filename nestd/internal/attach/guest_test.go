@@ -21,10 +21,16 @@ import (
 // its own that does what it reads, one JSON request a line.
 const guestArgument = "attach-test-guest"
 
+// placerArgument is how it becomes a placer.
+const placerArgument = "attach-test-placer"
+
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == guestArgument {
 		guestMain()
 		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == placerArgument {
+		os.Exit(PlacerMain(os.Stdin, os.Stdout))
 	}
 	os.Exit(m.Run())
 }

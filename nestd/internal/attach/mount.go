@@ -80,7 +80,7 @@ func (j *job) cloneLayer(name string) (tree int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("cannot clone its mount: %w", err)
 	}
-	if err := j.mapIDs(tree); err != nil {
+	if err := mapIDs(tree, j.guest); err != nil {
 		_ = unix.Close(tree)
 		return -1, err
 	}
@@ -104,13 +104,13 @@ func (j *job) seen(name string) (inode, error) {
 // mapIDs maps the store's users to the guest's. Where the kernel can not, for
 // the nest is itself in a user namespace, a guest with the same root does
 // without.
-func (j *job) mapIDs(tree int) error {
-	if j.guest.host {
+func mapIDs(tree int, g *guest) error {
+	if g.host {
 		return nil
 	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(j.guest.users.Fd())}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(g.users.Fd())}
 	err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr)
-	if err == nil || j.guest.sameID && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL)) {
+	if err == nil || g.sameID && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL)) {
 		return nil
 	}
 	return fmt.Errorf("cannot map the guest's users, nor are they the nest's (%w): %w", err, ErrUnsupported)

@@ -86,7 +86,7 @@ func (s *testStore) fingerprint() string {
 
 func (s *testStore) open() *Attacher {
 	s.t.Helper()
-	a, err := Open(context.Background(), s.dir, slog.New(slog.DiscardHandler))
+	a, err := Open(context.Background(), s.dir, []string{"/proc/self/exe", placerArgument}, slog.New(slog.DiscardHandler))
 	must(s.t, err)
 	s.t.Cleanup(func() { must(s.t, a.Close()) })
 	return a

@@ -58,7 +58,7 @@ func (j *job) cloneUpper(hostDir, name string) error {
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
 		return fmt.Errorf("cannot restrict the upper: %w", err)
 	}
-	return j.mapIDs(tree)
+	return mapIDs(tree, j.guest)
 }
 
 // moveUpper is AttachUpper, on its thread.
