@@ -32,6 +32,7 @@ type Transactor interface {
 	State() *transaction.State
 	Run(ctx context.Context, change transaction.Change) (*transaction.Outcome, error)
 	Means() (share.Means, error)
+	MayMount() bool
 }
 
 // Guest is what planning and executing need.

@@ -45,7 +45,7 @@ func (g *Guest) able(m share.Method) error {
 	}
 	switch m {
 	case share.Bind:
-		if !share.MayMount() {
+		if !g.Transaction.MayMount() {
 			return &AbleError{m, whyMounts}
 		}
 	case share.Overlay:
@@ -163,9 +163,9 @@ func (g *Guest) choose(ctx context.Context, p *Plan) error {
 		return nil
 	}
 	switch p.Method = share.Bind; {
-	case !share.MayMount() && have == "":
+	case !g.Transaction.MayMount() && have == "":
 		p.Method, p.Why = share.Symlink, linked
-	case !share.MayMount():
+	case !g.Transaction.MayMount():
 		p.Method, p.Why = share.Copy, copied
 	default:
 		return g.budget(ctx, p, state)

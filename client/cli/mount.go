@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"stork/client"
-	"stork/client/share"
 	"stork/repo/program"
 )
 
@@ -27,7 +26,7 @@ func (c *mountCmd) Run(ctx context.Context, g *grammar, env *environment, stream
 	}
 	defer guest.Close()
 	err = guest.Mount(ctx)
-	if err != nil && !share.MayMount() {
+	if err != nil && !guest.MayMount() {
 		return &program.Error{Status: program.Failed, Err: err,
 			Hint: "This guest may not mount (it has no CAP_SYS_ADMIN). `stork method symlink` shares the packages without mounts."}
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 
 	"stork/client"
 	"stork/client/catalog"
@@ -64,6 +65,34 @@ func (h *nestHost) Environment(ctx context.Context, r transaction.EnvironmentReq
 		e.Upper = upper.Path
 	}
 	return e, nil
+}
+
+// placer has the nest make a guest's mounts.
+type placer struct{ nest *client.Nest }
+
+// Change implements [share.Mounter].
+func (p placer) Change(ctx context.Context, changes []share.MountChange) error {
+	for chunk := range slices.Chunk(changes, api.MaxMountChanges) {
+		var request api.PlacementRequest
+		for _, c := range chunk {
+			request.Changes = append(request.Changes,
+				api.MountChange{Kind: api.MountKind(c.Kind), Path: c.Path, Layer: c.From.Layer, Source: c.From.Source})
+		}
+		if err := p.nest.Placement(ctx, request); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Mounter returns what makes mounts for this guest, if the nest does; see
+// [transaction.Hooks].
+func (h *nestHost) Mounter(ctx context.Context) (share.Mounter, error) {
+	status, err := h.nest.Status(ctx)
+	if err != nil || !status.Placement {
+		return nil, err
+	}
+	return placer{h.nest}, nil
 }
 
 // Close implements host.

@@ -161,7 +161,8 @@ func (s *session) guest(ctx context.Context, readOnly bool, progress func(transa
 	options := transaction.Options{Root: s.g.Sysroot, ReadOnly: readOnly, Disk: s.disk, Now: s.env.now, Output: s.streams.Err}
 	if s.hasNest() {
 		nest := s.nest()
-		options.Hooks = transaction.Hooks{Attach: nest.Attach, Detach: nest.Detach, References: nest.References, Environment: nest.Environment}
+		options.Hooks = transaction.Hooks{Attach: nest.Attach, Detach: nest.Detach, References: nest.References, Environment: nest.Environment,
+			Mounter: nest.Mounter}
 	}
 	options.Hooks.Progress = progress
 	return transaction.Open(ctx, options)

@@ -20,6 +20,7 @@ type Means struct {
 	Shared  bool   // layers can be seen in the guest: there is a view
 	Mount   bool   // it can mount in its own namespace
 	Overlay bool   // it can mount overlays on its own directories
+	Placed  bool   // its mounts are made by the nest
 	Upper   bool   // for that it needs a directory from the nest: its root is an overlay
 	Why     string // what is in the way of overlays, for people
 }
@@ -35,7 +36,16 @@ func Probe(root *Root, view string) (Means, error) {
 		clone, err = cloneTree(root.dir, "", unix.AT_RECURSIVE)
 	}
 	switch {
-	case errors.Is(err, unix.EPERM):
+	case root.mounter != nil:
+		m.Mount, m.Placed = true, true
+		m.Why = "the guest may not mount, and what the nest mounts for it is no overlay"
+		if err == nil {
+			err = clone.Close()
+		} else if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
+			err = nil
+		}
+		return m, err
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS):
 		m.Why = "the guest may not mount anything"
 		return m, nil
 	case err != nil:

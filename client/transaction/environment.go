@@ -168,7 +168,7 @@ func (g *Guest) recipe() (recipe, error) {
 		return r, nil
 	}
 	means, err := share.Probe(g.root, "")
-	if err == nil && !means.Mount { // where else they can not be planning finds out
+	if err == nil && (!means.Mount || means.Placed) { // where else they can not be planning finds out
 		err = fmt.Errorf("cannot mount overlays: %s", means.Why)
 	}
 	r.Upper = means.Upper

@@ -47,6 +47,7 @@ type Guest struct {
 	runner  *scriptlet.Runner
 	told    []repo.Digest // what the nest was told last in this run, sorted; nil: nothing, or it is not known what it heard
 	asked   bool          // for environments, in this run
+	mounts  bool          // the guest may mount, or has it done
 }
 
 // BusyError says that another stork is changing the guest.
@@ -103,8 +104,29 @@ func (g *Guest) open(ctx context.Context) error {
 	if g.options.ReadOnly {
 		return nil
 	}
+	g.findMounter(ctx)
 	return g.recover(ctx)
 }
+
+// findMounter has a guest's mounts made by the nest, if it may not itself. A
+// nest that does not answer is asked in vain for all else too.
+func (g *Guest) findMounter(ctx context.Context) {
+	if g.mounts = share.MayMount(); g.mounts || g.options.Hooks.Mounter == nil {
+		return
+	}
+	m, err := g.options.Hooks.Mounter(ctx)
+	if err != nil {
+		g.log.Warn("cannot ask who makes mounts", "err", err)
+	}
+	if err == nil && m != nil {
+		g.root.MountBy(m)
+		g.mounts = true
+	}
+}
+
+// MayMount reports whether packages can be mounted in the guest, by itself or
+// by the nest.
+func (g *Guest) MayMount() bool { return g.mounts }
 
 // takeLock does not wait for another stork. The file says who has the lock.
 func (g *Guest) takeLock() error {

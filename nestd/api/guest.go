@@ -19,6 +19,7 @@ import (
 //	PUT  /v1/references                      References → Empty
 //	POST /v1/environment                     EnvironmentRequest → EnvironmentResponse
 //	POST /v1/upper                           UpperRequest → UpperResponse
+//	POST /v1/placement                       PlacementRequest → Empty
 const (
 	StatusRoute       = "/v1/status"
 	RepositoriesRoute = "/v1/repositories/"
@@ -30,6 +31,7 @@ const (
 	ReferencesRoute   = "/v1/references"
 	EnvironmentRoute  = "/v1/environment"
 	UpperRoute        = "/v1/upper"
+	PlacementRoute    = "/v1/placement"
 )
 
 // The guest's directory, as `nestd guest add` makes it and as the runtime
@@ -65,6 +67,7 @@ type Status struct {
 	Guest        string             `json:"guest"`
 	Nest         string             `json:"nest"` // the nest's version
 	Owner        repo.Digest        `json:"owner"`
+	Placement    bool               `json:"placement,omitempty"` // the nest places the guest's mounts when it asks: PlacementRequest
 	Repositories []RepositoryStatus `json:"repositories"`
 }
 

@@ -37,6 +37,7 @@ type GuestRequest struct {
 	Name       string      `json:"name"`
 	Owner      repo.Digest `json:"owner"`
 	HostUserNS bool        `json:"host_userns,omitempty"` // the guest shares the host's user namespace: no boundary
+	Placement  *bool       `json:"placement,omitempty"`   // the nest places mounts for the guest; null: as it was, at first not
 }
 
 // Guest is a registered guest.
@@ -46,6 +47,7 @@ type Guest struct {
 	Name       string      `json:"name"`
 	Owner      repo.Digest `json:"owner"`
 	Packages   int         `json:"packages"` // layers it refers to
+	Placement  bool        `json:"placement,omitempty"`
 }
 
 // StoreStats says what the store holds, and what sharing saves and why. Bytes

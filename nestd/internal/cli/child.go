@@ -14,6 +14,7 @@ import (
 const (
 	unpackerCommand = "unpacker-child"
 	fetcherCommand  = "fetcher-child"
+	placerCommand   = "placer-child"
 )
 
 // self is this program, also if its file was replaced since, and also for a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"stork/nestd/internal/attach"
 	"stork/nestd/unpack"
 	"stork/repo/program"
 )
@@ -44,6 +45,8 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			return unpack.Main(args[1:])
 		case fetcherCommand:
 			return runFetcher(ctx, args[1:], stderr)
+		case placerCommand:
+			return attach.PlacerMain(stdin, stdout)
 		}
 	}
 	return program.Run(ctx, program.Spec{

@@ -108,7 +108,7 @@ func (c *runCommand) open(ctx context.Context, home *home, log *slog.Logger) (d 
 		return nil, err
 	}
 	opened(options.State.Close)
-	if options.Attacher, err = attach.Open(ctx, options.Store.LayersDir(), log); err != nil {
+	if options.Attacher, err = attach.Open(ctx, options.Store.LayersDir(), []string{self, placerCommand}, log); err != nil {
 		return nil, err
 	}
 	opened(options.Attacher.Close)

@@ -44,7 +44,7 @@ func (f *runtimeFlags) config(g *api.Guest) (*runtime.Config, error) {
 		return nil, nil
 	}
 	config, err := runtime.For(f.Runtime, runtime.Guest{
-		Name: g.Name, Directory: g.Directory, Target: api.GuestDir, HostUserNS: g.HostUserNS, RootUser: f.RootUser,
+		Name: g.Name, Directory: g.Directory, Target: api.GuestDir, HostUserNS: g.HostUserNS, Placement: g.Placement, RootUser: f.RootUser,
 	})
 	if err != nil {
 		return nil, &program.Error{Status: program.Failed, Err: err, Hint: "Give the nest a plain directory with 'nestd init --run-dir'."}

@@ -63,6 +63,7 @@ var explanations = []struct {
 	{state.ErrExists, api.Conflict, ""},
 	{errInUse, api.Conflict, ""},
 	{errConflict, api.Conflict, "Remove one of the two packages."},
+	{attach.ErrTarget, api.Conflict, ""},
 	{attach.ErrNoLayer, api.NotFound, "Prepare the package again."},
 	{errUnknown, api.NotFound, ""},
 	{state.ErrNotFound, api.NotFound, ""},

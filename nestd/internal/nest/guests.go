@@ -60,6 +60,12 @@ func (n *Nest) AddGuest(ctx context.Context, request api.GuestRequest) (*api.Gue
 	want := state.Guest{Name: request.Name, Owner: request.Owner, HostUserNS: request.HostUserNS}
 	old, err := n.guest(ctx, request.Name)
 	switch {
+	case request.Placement != nil:
+		want.Placement = *request.Placement
+	case err == nil:
+		want.Placement = old.Placement
+	}
+	switch {
 	case errors.Is(err, errUnknown):
 		// What another guest of that name may have left is not this one's.
 		if err = n.dropOwnDir(request.Name); err == nil {
@@ -67,6 +73,8 @@ func (n *Nest) AddGuest(ctx context.Context, request api.GuestRequest) (*api.Gue
 		}
 	case err == nil && (old.Owner != want.Owner || old.HostUserNS != want.HostUserNS):
 		err = fmt.Errorf("cannot add guest %s: it is registered with another owner or user namespace: %w", request.Name, state.ErrExists)
+	case err == nil && old.Placement != want.Placement:
+		err = n.State.SetPlacement(ctx, request.Name, want.Placement)
 	}
 	if err != nil {
 		return nil, err
@@ -108,6 +116,7 @@ func (n *Nest) Guests(ctx context.Context) ([]api.Guest, error) {
 func (n *Nest) wireGuest(g state.Guest) *api.Guest {
 	return &api.Guest{
 		Directory: n.guestDir(g.Name), HostUserNS: g.HostUserNS, Name: g.Name, Owner: g.Owner, Packages: g.Packages,
+		Placement: g.Placement,
 	}
 }
 

@@ -221,7 +221,7 @@ func (n *Nest) GuestStatus(ctx context.Context, guest string) (*api.Status, erro
 	if err != nil {
 		return nil, err
 	}
-	return &api.Status{Guest: g.Name, Nest: repo.Version, Owner: g.Owner, Repositories: repositories}, nil
+	return &api.Status{Guest: g.Name, Nest: repo.Version, Owner: g.Owner, Placement: g.Placement, Repositories: repositories}, nil
 }
 
 func (n *Nest) path(elements ...string) string {

@@ -52,6 +52,8 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 			os.Exit(0)
+		case "test-placer":
+			os.Exit(attach.PlacerMain(os.Stdin, os.Stdout))
 		case "test-unpacker":
 			os.Exit(unpack.Main(os.Args[2:]))
 		case "test-nest":
@@ -264,7 +266,7 @@ func openNestAt(ctx context.Context, dir string, pin api.RepositoryPin, disk dur
 		return nil, err
 	}
 	closers = append(closers, o.Store.Close)
-	if o.Attacher, err = attach.Open(ctx, o.Store.LayersDir(), log); err != nil {
+	if o.Attacher, err = attach.Open(ctx, o.Store.LayersDir(), []string{"/proc/self/exe", "test-placer"}, log); err != nil {
 		return nil, err
 	}
 	closers = append(closers, o.Attacher.Close)

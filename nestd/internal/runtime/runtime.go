@@ -19,12 +19,17 @@ const (
 	Plain  Name = "plain"
 )
 
+// NeedsPlacement reports whether guests of the runtime have, as it starts
+// them, no right to mount, so that the nest must place their mounts.
+func (n Name) NeedsPlacement() bool { return n == Podman || n == Docker }
+
 // Guest is what a runtime's configuration depends on.
 type Guest struct {
 	Name       string // also what the runtime calls it
 	Directory  string // what is bound, on the host
 	Target     string // where to, in the guest
 	HostUserNS bool   // registered as sharing the host's users
+	Placement  bool   // registered as having its mounts placed by the nest
 	RootUser   uint32 // the host's user that is root in the guest, where a runtime has to know
 }
 

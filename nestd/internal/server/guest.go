@@ -173,3 +173,13 @@ func upper(c *call) (any, error) {
 	})
 	return response, err
 }
+
+func placement(c *call) (any, error) {
+	var request api.PlacementRequest
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	return api.Empty{}, c.withPeer(func(peer *attach.Peer) error {
+		return c.server.options.Nest.Placement(c.in.Context(), c.guest, peer, request)
+	})
+}

@@ -33,6 +33,7 @@ var guestRoutes = []route{
 	{http.MethodPut, api.ReferencesRoute, largeBody, setReferences},
 	{http.MethodPost, api.EnvironmentRoute, largeBody, environment},
 	{http.MethodPost, api.UpperRoute, smallBody, upper},
+	{http.MethodPost, api.PlacementRoute, largeBody, placement},
 }
 
 // operatorRoutes are what only who can open the operator's socket may ask.

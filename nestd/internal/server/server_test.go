@@ -82,7 +82,7 @@ func openDaemon(t *testing.T, dir string) *daemon {
 	must(t, err)
 	objects, err := store.Open(ctx, store.Options{Dir: filepath.Join(dir, "store"), Log: log})
 	must(t, err)
-	attacher, err := attach.Open(ctx, objects.LayersDir(), log)
+	attacher, err := attach.Open(ctx, objects.LayersDir(), []string{"/bin/false"}, log)
 	must(t, err)
 	must(t, os.MkdirAll(filepath.Join(dir, "run"), 0o711))
 	fetcher, err := fetch.Start(ctx, fetch.Options{

@@ -14,13 +14,14 @@ type Guest struct {
 	Owner      repo.Digest
 	HostUserNS bool
 	Packages   int // layers it refers to
+	Placement  bool
 }
 
 // AddGuest registers a guest; ErrExists if the name is taken.
 func (s *State) AddGuest(ctx context.Context, g Guest) error {
 	return s.write(ctx, "add guest", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO guests (name, owner, host_userns, created) VALUES (?, ?, ?, ?)`,
-			g.Name, g.Owner[:], g.HostUserNS, s.now().Unix())
+		_, err := tx.ExecContext(ctx, `INSERT INTO guests (name, owner, host_userns, placement, created) VALUES (?, ?, ?, ?, ?)`,
+			g.Name, g.Owner[:], g.HostUserNS, g.Placement, s.now().Unix())
 		return err
 	})
 }
@@ -36,7 +37,7 @@ func (s *State) RemoveGuest(ctx context.Context, name string) error {
 func (s *State) Guests(ctx context.Context) ([]Guest, error) {
 	var list []Guest
 	return list, s.read(ctx, "list guests", func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT name, owner, host_userns,
+		rows, err := tx.QueryContext(ctx, `SELECT name, owner, host_userns, placement,
 			(SELECT count(*) FROM refs WHERE guest = guests.name) FROM guests ORDER BY name`)
 		if err != nil {
 			return err
@@ -44,7 +45,7 @@ func (s *State) Guests(ctx context.Context) ([]Guest, error) {
 		return each(rows, func() error {
 			var g Guest
 			var owner []byte
-			if err := rows.Scan(&g.Name, &owner, &g.HostUserNS, &g.Packages); err != nil {
+			if err := rows.Scan(&g.Name, &owner, &g.HostUserNS, &g.Placement, &g.Packages); err != nil {
 				return err
 			}
 			if g.Owner, err = digest(owner); err != nil {
@@ -62,7 +63,8 @@ func (s *State) Guest(ctx context.Context, name string) (*Guest, error) {
 	g := &Guest{Name: name}
 	err := s.read(ctx, "look up guest", func(tx *sql.Tx) error {
 		var owner []byte
-		err := tx.QueryRowContext(ctx, `SELECT owner, host_userns FROM guests WHERE name = ?`, name).Scan(&owner, &g.HostUserNS)
+		err := tx.QueryRowContext(ctx, `SELECT owner, host_userns, placement FROM guests WHERE name = ?`, name).
+			Scan(&owner, &g.HostUserNS, &g.Placement)
 		if err != nil {
 			return err
 		}
@@ -70,6 +72,14 @@ func (s *State) Guest(ctx context.Context, name string) (*Guest, error) {
 		return err
 	})
 	return g, err
+}
+
+// SetPlacement changes whether the nest places a guest's mounts; ErrNotFound if
+// there is no such guest.
+func (s *State) SetPlacement(ctx context.Context, name string, placement bool) error {
+	return s.write(ctx, "change guest", func(tx *sql.Tx) error {
+		return changedOne(tx.ExecContext(ctx, `UPDATE guests SET placement = ? WHERE name = ?`, placement, name))
+	})
 }
 
 // usedEvery is how exactly, in seconds, the last use of a layer is known: so
@@ -119,6 +129,28 @@ func (s *State) NotEntitled(ctx context.Context, guest string, layers []repo.Dig
 // there.
 func (s *State) Refer(ctx context.Context, guest string, layers []repo.Digest) error {
 	return s.write(ctx, "add references", func(tx *sql.Tx) error { return refer(ctx, tx, guest, layers) })
+}
+
+// ReferMissing is Refer, and writes nothing if all is there already.
+func (s *State) ReferMissing(ctx context.Context, guest string, layers []repo.Digest) error {
+	have, err := s.References(ctx, guest)
+	if err != nil {
+		return err
+	}
+	known := map[repo.Digest]bool{}
+	for _, id := range have {
+		known[id] = true
+	}
+	var missing []repo.Digest
+	for _, id := range layers {
+		if !known[id] {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return s.Refer(ctx, guest, missing)
 }
 
 func refer(ctx context.Context, tx *sql.Tx, guest string, layers []repo.Digest) error {

@@ -476,8 +476,9 @@ func TestMigrateOrigins(t *testing.T) {
 	for _, id := range []repo.Digest{known, unknown} {
 		must(t, s.AddLayer(ctx, Layer{ID: id, Manifest: repo.ObjectOf(nil)}, nil))
 	}
-	for _, column := range []string{"repository", "publisher", "name"} {
-		_, err := s.writer.Exec("ALTER TABLE layers DROP COLUMN " + column)
+	for _, column := range []string{"layers DROP COLUMN repository", "layers DROP COLUMN publisher", "layers DROP COLUMN name",
+		"guests DROP COLUMN placement"} {
+		_, err := s.writer.Exec("ALTER TABLE " + column)
 		must(t, err)
 	}
 	_, err = s.writer.Exec("PRAGMA user_version = 3")
