@@ -58,7 +58,8 @@ func (n *Nest) Attach(ctx context.Context, request api.AttachRequest) (*api.Atta
 	return response, n.caller.call(ctx, http.MethodPost, api.AttachRoute, request, response)
 }
 
-// Detach takes layers out of the view again and drops the references to them.
+// Detach takes layers out of the view again and, unless the request says that
+// they are kept, drops the references to them.
 func (n *Nest) Detach(ctx context.Context, request api.DetachRequest) error {
 	if request.View == "" {
 		request.View = n.View()

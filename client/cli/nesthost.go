@@ -39,9 +39,9 @@ func (h *nestHost) Attach(ctx context.Context, ids, installed []repo.Digest) (ma
 	return response.Layers, nil
 }
 
-// Detach takes layers out of this guest's view.
-func (h *nestHost) Detach(ctx context.Context, ids []repo.Digest) error {
-	return h.nest.Detach(ctx, api.DetachRequest{Packages: ids})
+// Detach takes layers out of this guest's view; see [transaction.Hooks].
+func (h *nestHost) Detach(ctx context.Context, ids []repo.Digest, keep bool) error {
+	return h.nest.Detach(ctx, api.DetachRequest{Packages: ids, Keep: keep})
 }
 
 // References tells the nest what is installed.

@@ -56,11 +56,8 @@ func (c *verifyCmd) Run(ctx context.Context, g *grammar, env *environment, strea
 		}
 	}
 	if err == nil && broken > 0 {
-		hint := "`stork mount` brings mounts back; `stork install --reinstall PACKAGE` brings the rest."
-		if guest.State().Environment != nil {
-			hint = "`stork mount` brings mounts back. What the guest itself has removed or changed comes back if its own version and the package are removed, and that is installed again."
-		}
-		err = &program.Error{Status: program.Failed, Err: fmt.Errorf("%s not as installed", count(broken, "path")), Hint: hint}
+		err = &program.Error{Status: program.Failed, Err: fmt.Errorf("%s not as installed", count(broken, "path")),
+			Hint: "`stork mount` brings mounts back; `stork install --reinstall PACKAGE` brings the rest."}
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +20,7 @@ import (
 // [MakePlan] to find out: see [Element].
 type Environment struct {
 	ID    repo.Digest `json:"id,omitzero"`
+	Mark  string      `json:"mark,omitempty"`  // tells its mounts from earlier ones of the same environment, if it was mounted anew
 	Trees []string    `json:"trees,omitempty"` // in the guest's view, topmost first
 	Upper string      `json:"upper,omitempty"` // a directory of the guest's own in the view, where its root is an overlay
 	Roots []string    `json:"roots,omitempty"` // the guest's directories on which it is mounted
@@ -30,11 +32,19 @@ type Environment struct {
 // maxTrees is how many trees an environment has at most.
 const maxTrees = 16
 
+// maxMark is how long a mark is at most: it is a plan's tag.
+const maxMark = 32
+
 // None reports whether there is no environment.
 func (e *Environment) None() bool { return e == nil || e.ID.IsZero() }
 
 // source is what the kernel lists as the device of the environment's mounts.
-func (e *Environment) source() string { return sourcePrefix + e.ID.Hex() }
+func (e *Environment) source() string {
+	if e.Mark == "" {
+		return sourcePrefix + e.ID.Hex()
+	}
+	return sourcePrefix + e.ID.Hex() + "+" + e.Mark
+}
 
 const sourcePrefix = "stork:"
 
@@ -53,6 +63,9 @@ func (e *Environment) covers(p string) bool { return inTrees(e.roots(), p) }
 func (e *Environment) Validate() error {
 	if len(e.Trees) > maxTrees {
 		return fmt.Errorf("an environment of %d trees", len(e.Trees))
+	}
+	if strings.ContainsFunc(e.Mark, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') }) || len(e.Mark) > maxMark {
+		return fmt.Errorf("an environment with the mark %.40q", e.Mark)
 	}
 	paths := slices.Concat(e.Trees, e.Roots, e.Dirs, e.Own)
 	if e.Upper != "" {

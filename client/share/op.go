@@ -83,7 +83,7 @@ const (
 	OpRmdir   OpKind = "rmdir"   // if it is empty
 	OpSwap    OpKind = "swap"    // one environment for another
 	OpMove    OpKind = "move"    // From becomes Path: in a Swap's Own only
-	OpReveal  OpKind = "reveal"  // a directory hides nothing below it any more: in a Swap's Own only; is not undone
+	OpReveal  OpKind = "reveal"  // a directory hides nothing below it any more: in a Swap's Own only
 )
 
 // Swap is the exchange of a guest's environment.

@@ -240,11 +240,22 @@ func (p *planner) stage(element int, from, to *Environment) (*Environment, error
 	if err := p.compare(st); err != nil {
 		return nil, err
 	}
+	if len(p.over.stages) == 1 {
+		if err := (&comparison{planner: p, stage: st}).restoreShared(); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.ownDirs(s); err != nil {
 		return nil, err
 	}
 	p.topLinks(s)
 	slices.Sort(s.To.Own)
+	if s.From.ID == s.To.ID {
+		s.To.Mark = s.From.Mark
+		if len(s.Own) > 0 {
+			s.To.Mark = p.plan.Tag
+		}
+	}
 	return &s.To, nil
 }
 
@@ -259,7 +270,7 @@ func (p *planner) enterStages() error {
 			}
 		}
 		e := &p.plan.Elements[st.element]
-		if st.swap.From.ID != st.swap.To.ID || len(st.swap.Own) > 0 {
+		if st.swap.From.source() != st.swap.To.source() {
 			e.Ops = slices.Concat(p.over.before, []Op{{Kind: OpSwap, Path: "/", Swap: st.swap}}, e.Ops)
 			p.over.before = nil
 		}

@@ -13,7 +13,12 @@ import (
 // workName names the working directories of an environment's overlays. Two
 // overlays that have the same upper directory for the moment of an exchange
 // must not share one.
-func workName(e *Environment) string { return e.ID.Hex()[:16] }
+func workName(e *Environment) string {
+	if e.Mark == "" {
+		return e.ID.Hex()[:16]
+	}
+	return e.ID.Hex()[:16] + "-" + e.Mark
+}
 
 // overlay makes, but does not attach, an overlay for one of the guest's top
 // directories over lower.

@@ -303,6 +303,28 @@ func reveal(at place) error {
 	return nil
 }
 
+// hideAgain undoes reveal, in the topmost of the guest's own layers that has
+// the directory.
+func (a *applier) hideAgain(o *own, op *Op) error {
+	user, err := inUserNamespace()
+	if err != nil {
+		return err
+	}
+	prefix := "trusted."
+	if user {
+		prefix = "user."
+	}
+	list, err := o.places(op.Path)
+	defer closePlaces(list)
+	for _, at := range list {
+		if st, statErr := at.stat(); err == nil && statErr == nil && st.isDir() {
+			err = unix.Lsetxattr(at.path(), prefix+"overlay.opaque", []byte("y"), 0)
+			return wrap(err, "cannot change the attributes of %s", op.Path)
+		}
+	}
+	return err
+}
+
 func ifThere(err error, p string) error {
 	if missing(err) {
 		return nil
@@ -342,6 +364,8 @@ func (a *applier) ownUndo(o *own, op *Op) error {
 		return wrap(a.root.disk.Remove(at.path()), "cannot remove %s", op.Path)
 	case OpRmdir:
 		return a.ownMkdir(o, op)
+	case OpReveal:
+		return a.hideAgain(o, op)
 	}
 	return nil
 }

@@ -340,8 +340,12 @@ func (w *world) commit(plan *Plan) {
 		if e.Environment != nil {
 			w.env = *e.Environment
 		}
+		gone := func(p Placed) bool { return p.ID == e.ID }
+		if e.Remove && slices.ContainsFunc(plan.Elements, func(o Element) bool { return !o.Remove && o.ID == e.ID }) {
+			continue // it is placed again
+		}
+		w.placed = slices.DeleteFunc(w.placed, gone)
 		if e.Remove {
-			w.placed = slices.DeleteFunc(w.placed, func(p Placed) bool { return p.ID == e.ID })
 			continue
 		}
 		for _, s := range e.Shifts {

@@ -33,8 +33,9 @@ type Hooks struct {
 	// in use before it mounts them (G4). If installed is not nil, the guest is
 	// from then on said to have installed these and ids, as by References.
 	Attach func(ctx context.Context, ids, installed []repo.Digest) (map[repo.Digest]string, error)
-	// Detach takes layers out of the view; a failure is only logged.
-	Detach func(ctx context.Context, ids []repo.Digest) error
+	// Detach takes layers out of the view; a failure is only logged. With keep
+	// the guest goes on having installed them.
+	Detach func(ctx context.Context, ids []repo.Digest, keep bool) error
 	// References replaces what the guest is said to have installed (G4), and,
 	// unless environments is nil, which environments it uses.
 	References func(ctx context.Context, ids, environments []repo.Digest) error

@@ -370,6 +370,9 @@ func convertWithFaults(t *testing.T, from, to share.Method) {
 			if !done || now != to {
 				t.Errorf("undisturbed, but %s", now)
 			}
+			if seen := len(w.unseen) == 0; seen == (from == share.Bind) || !seen && len(w.unseen) != 2 {
+				t.Errorf("layers %v were taken out of the view", w.unseen)
+			}
 			out := w.run(Change{Remove: []repo.Digest{a.Ref.ID, b.Ref.ID}})
 			if len(out.Failed) > 0 || len(w.installed()) > 0 {
 				t.Errorf("removal after the conversion: %+v", out)

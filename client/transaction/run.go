@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -33,6 +35,7 @@ func (g *Guest) Run(ctx context.Context, change Change) (*Outcome, error) {
 		return outcome, g.remember(w)
 	}
 	g.asked = g.state.Environment != nil
+	base := g.state
 	for !w.empty() {
 		w, err = g.attempt(ctx, w, outcome)
 		if err != nil && len(outcome.Installed)+len(outcome.Removed) == 0 {
@@ -48,6 +51,7 @@ func (g *Guest) Run(ctx context.Context, change Change) (*Outcome, error) {
 		outcome.Warnings = append(outcome.Warnings, fmt.Sprintf("what failed is still to be seen, until the next transaction: %v", err))
 	}
 	g.released(ctx, change, outcome)
+	g.unsee(ctx, base)
 	return outcome, nil
 }
 
@@ -111,10 +115,41 @@ func (g *Guest) released(ctx context.Context, change Change, outcome *Outcome) {
 	}
 	gone = slices.DeleteFunc(gone, func(id repo.Digest) bool { return contains(ids, id) })
 	if hooks.Detach != nil && len(gone) > 0 {
-		if err := hooks.Detach(ctx, gone); err != nil {
+		if err := hooks.Detach(ctx, gone, false); err != nil {
 			g.log.Warn("cannot detach layers", "err", err)
 		}
 	}
+}
+
+// unsee has layers taken out of the view that nothing in the guest is made of
+// any more: they were for private files, or before a conversion.
+func (g *Guest) unsee(ctx context.Context, base *State) {
+	if g.options.Hooks.Detach == nil {
+		return
+	}
+	var unused []repo.Digest
+	for i := range g.state.Packages {
+		p := &g.state.Packages[i]
+		before := base.Find(p.Ref.ID)
+		if !p.Placed.NeedsView() && (before != nil && before.Placed.NeedsView() || g.state.sees(p.Ref.ID)) {
+			unused = append(unused, p.Ref.ID)
+		}
+	}
+	if len(unused) == 0 {
+		return
+	}
+	if err := g.options.Hooks.Detach(ctx, unused, true); err != nil {
+		g.log.Warn("cannot detach layers that are not used", "err", err)
+	}
+}
+
+// sees reports whether a layer is in the view beside the environment's trees.
+func (s *State) sees(id repo.Digest) bool {
+	if s.Environment == nil || len(s.Environment.Trees) == 0 {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(filepath.Dir(s.Environment.Trees[0]), id.Hex()))
+	return err == nil
 }
 
 // attempt plans what is left and carries it out until it is done or a package
@@ -160,7 +195,10 @@ func (g *Guest) attempt(ctx context.Context, w *work, outcome *Outcome) (*work, 
 func (g *Guest) views(ctx context.Context, w *work) (map[repo.Digest]string, error) {
 	views := map[repo.Digest]string{}
 	if w.method == share.Overlay {
-		return views, g.announce(ctx, w)
+		if err := g.announce(ctx, w); err != nil {
+			return nil, err
+		}
+		return g.attach(ctx, w.reinstalled(g.state), nil)
 	}
 	var ids []repo.Digest
 	for i := range w.install {
@@ -206,7 +244,7 @@ func (g *Guest) giveBack(ctx context.Context, w *work) {
 		return
 	}
 	if hooks.Detach != nil && len(ids) > 0 {
-		if err := hooks.Detach(ctx, ids); err != nil {
+		if err := hooks.Detach(ctx, ids, false); err != nil {
 			g.log.Warn("cannot detach layers", "err", err)
 		}
 	}

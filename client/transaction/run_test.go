@@ -230,7 +230,17 @@ func TestNestDown(t *testing.T) {
 
 func TestReasonsAndReinstall(t *testing.T) {
 	t.Parallel()
+	for _, method := range []share.Method{share.Bind, share.Overlay, share.Copy} {
+		t.Run(string(method), func(t *testing.T) {
+			t.Parallel()
+			reinstall(t, method)
+		})
+	}
+}
+
+func reinstall(t *testing.T, method share.Method) {
 	w := newWorld(t)
+	w.method = method
 	a := w.pkg("a", "1", map[string]string{"/opt/a/f": "1", "/etc/a!": "c"}, allPhases...)
 	w.run(Change{Install: []Package{a}})
 	w.run(Change{Reasons: map[repo.Digest]Reason{a.Ref.ID: ByDependency}})
@@ -240,15 +250,21 @@ func TestReasonsAndReinstall(t *testing.T) {
 	}
 	w.must(g.Close())
 	before := w.tree()
+	if method != share.Bind { // it can not be changed there
+		w.write("opt/a/f", "changed")
+	}
+	w.write("etc/a", "edited")
+	before["/etc/a"] = "edited"
 	out := w.run(upgrade(a, a))
 	if len(out.Failed)+len(out.Warnings) > 0 {
 		t.Errorf("got %+v", out)
 	}
-	if got := w.installed(); !slices.Equal(got, []string{"a-1-1.noarch"}) {
-		t.Errorf("installed %q", got)
-	}
 	if d := difference(w.tree(), before); d != "" {
 		t.Error(d)
+	}
+	w.write("etc/a", "c")
+	if got := w.installed(); !slices.Equal(got, []string{"a-1-1.noarch"}) {
+		t.Errorf("installed %q", got)
 	}
 }
 

@@ -184,6 +184,18 @@ func (g *Guest) entry(p *Package, placed share.Placed) Installed {
 	return e
 }
 
+// reinstalled returns the packages that are placed again as they are: with
+// overlays their layers say which of the guest's own files are in their way.
+func (w *work) reinstalled(s *State) []repo.Digest {
+	var ids []repo.Digest
+	for i := range w.install {
+		if id := w.install[i].Ref.ID; !w.convert && s.Find(id) != nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // refs returns the IDs of what is installed and what comes.
 func (w *work) refs(s *State) []repo.Digest {
 	ids := s.IDs()

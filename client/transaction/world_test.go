@@ -68,6 +68,7 @@ type world struct {
 	root   string
 	views  map[repo.Digest]string
 	refs   []repo.Digest            // what the nest was told last
+	unseen []repo.Digest            // layers that were detached and kept
 	sent   int                      // how often references were sent by themselves
 	down   bool                     // the nest does not answer
 	method share.Method             // of what is installed; empty: bind
@@ -176,7 +177,12 @@ func (w *world) hooks() Hooks {
 			}
 			return found, nil
 		},
-		Detach: func(context.Context, []repo.Digest) error { return nil },
+		Detach: func(_ context.Context, ids []repo.Digest, keep bool) error {
+			if keep {
+				w.unseen = append(w.unseen, ids...)
+			}
+			return nil
+		},
 		References: func(_ context.Context, ids, environments []repo.Digest) error {
 			if w.down {
 				return errors.New("the nest is down")

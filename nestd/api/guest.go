@@ -229,10 +229,13 @@ type AttachResponse struct {
 }
 
 // DetachRequest takes layers out of the guest's view again, and drops the
-// guest's references to them.
+// guest's references to them, unless it says that they are kept: what is
+// installed without its layer being seen, for there are copies of it, or an
+// environment.
 type DetachRequest struct {
 	Packages []repo.Digest `json:"packages"`
 	View     string        `json:"view"`
+	Keep     bool          `json:"keep,omitempty"`
 }
 
 // References replaces what the guest says it has installed. Layers that

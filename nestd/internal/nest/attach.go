@@ -54,7 +54,8 @@ func (n *Nest) refer(ctx context.Context, guest string, request api.AttachReques
 	return n.References(ctx, guest, api.References{Packages: all})
 }
 
-// Detach takes layers out of the view, then drops the references.
+// Detach takes layers out of the view, then drops the references, unless they
+// are to be kept.
 func (n *Nest) Detach(ctx context.Context, guest string, peer *attach.Peer, request api.DetachRequest) error {
 	g, err := n.guest(ctx, guest)
 	if err != nil {
@@ -66,6 +67,9 @@ func (n *Nest) Detach(ctx context.Context, guest string, peer *attach.Peer, requ
 	identity := attach.Identity{HostUserNS: g.HostUserNS}
 	if err := n.Attacher.Detach(ctx, peer, identity, n.viewDir(guest), request.View, hexes(request.Packages)); err != nil {
 		return err
+	}
+	if request.Keep {
+		return nil
 	}
 	return n.State.Unrefer(ctx, guest, request.Packages)
 }

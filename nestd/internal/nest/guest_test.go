@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -187,6 +188,30 @@ func TestEnvironmentInGuest(t *testing.T) {
 	checkSound(t, n)
 	if got := g.sh("cat " + upper.Path + "/first/up/opt/p00/hello"); got != "own" {
 		t.Errorf("the upper has %q", got)
+	}
+}
+
+// TestDetach: a layer that is taken out of the view stays referred to if that
+// is said.
+func TestDetach(t *testing.T) {
+	t.Parallel()
+	specs, names := many(1)
+	o, n := preparedFor(t, []string{"g1"}, specs)
+	g := startGuest(t, n, "g1")
+	ctx := context.Background()
+	ids := o.want(names...).Packages
+	for _, keep := range []bool{true, false} {
+		_, err := n.Attach(ctx, "g1", g.peer, api.AttachRequest{Packages: ids, View: g.view})
+		must(t, err)
+		must(t, n.Detach(ctx, "g1", g.peer, api.DetachRequest{Packages: ids, View: g.view, Keep: keep}))
+		if left := g.sh("ls " + g.view); left != "" {
+			t.Errorf("the view has %q", left)
+		}
+		refs, err := n.State.References(ctx, "g1")
+		must(t, err)
+		if got := slices.Contains(refs, ids[0]); got != keep {
+			t.Errorf("keep %t: referred to: %t", keep, got)
+		}
 	}
 }
 
