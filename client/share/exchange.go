@@ -35,12 +35,14 @@ type exchanger struct {
 	own   *own // nil: only to look
 	to    *Environment
 	built map[string]*os.File // new overlays, by directory
+	gone  []*os.File          // old ones, which are mounted no more
 }
 
 func (x *exchanger) close() {
 	for _, f := range x.built {
 		f.Close() // the mount stays where it has been put
 	}
+	x.root.letGo(x.gone)
 }
 
 // build makes all overlays that are not mounted already.
@@ -253,6 +255,9 @@ func (x *exchanger) uncover(dir string, t *top) error {
 }
 
 func (x *exchanger) detach(dir string) error {
+	if f, err := x.root.plain(dir, unix.O_PATH|unix.O_DIRECTORY); err == nil {
+		x.gone = append(x.gone, f)
+	}
 	return x.root.step(StepUnmount, dir, func() error {
 		return detach(place{x.root.dir, dir[1:]}, dir)
 	})

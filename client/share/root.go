@@ -33,6 +33,7 @@ type Root struct {
 	disk durable.Disk
 
 	mounter Mounter // nil: the kernel
+	holders []int   // processes, see letGo
 }
 
 // OpenRoot opens the directory that is the guest's root: "/" within a guest.
@@ -52,7 +53,10 @@ func OpenRoot(dir string, disk durable.Disk) (*Root, error) {
 }
 
 // Close releases the root.
-func (r *Root) Close() error { return r.dir.Close() }
+func (r *Root) Close() error {
+	r.reap()
+	return r.dir.Close()
+}
 
 // fdPath names an open file so that path-based calls can act on it.
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

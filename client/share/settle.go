@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"stork/repo/durable"
 )
 
 // settle moves what the guest has written into the nest's directory to its
@@ -28,8 +30,12 @@ func (o *own) settle(r *Root, e *Environment) error {
 		}
 		raw, err := openBelow(o.root, dir, unix.O_RDONLY|unix.O_DIRECTORY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
 		if err == nil {
-			err = r.step(StepPlace, dir, func() error { return mergeDir(up, raw) })
+			m := &merger{disk: r.disk}
+			err = r.step(StepPlace, dir, func() error { return m.dir(up, raw) })
 			if err == nil {
+				err = m.sync(m.disk.SyncDir, raw)
+			}
+			if err == nil && m.written >= manyFiles {
 				err = r.disk.SyncFS(fdPath(int(raw.Fd())))
 			}
 			err = errors.Join(err, raw.Close())
@@ -53,9 +59,23 @@ func (o *own) emptied(e *Environment) error {
 	return wrap(failed, "cannot clear up in %s", o.upper.Name())
 }
 
-// mergeDir does to a directory what an overlay shows: to has what from has, and
-// not what from has whiteouts for.
-func mergeDir(from, to *os.File) error {
+// merger makes durable what it writes, one by one while that is not much; if
+// it is, it is left to one syncfs.
+type merger struct {
+	disk    durable.Disk
+	written int // files and directories
+}
+
+func (m *merger) sync(sync func(path string) error, f *os.File) error {
+	if m.written++; m.written >= manyFiles {
+		return nil
+	}
+	return sync(fdPath(int(f.Fd())))
+}
+
+// dir does to a directory what an overlay shows: to has what from has, and not
+// what from has whiteouts for.
+func (m *merger) dir(from, to *os.File) error {
 	if _, err := from.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
@@ -83,9 +103,9 @@ func mergeDir(from, to *os.File) error {
 		switch {
 		case st.isWhiteout():
 		case st.isDir():
-			err = mergeBelow(from, to, name, st, there)
+			err = m.below(from, to, name, st, there)
 		default:
-			err = mergeFile(from, to, name, st)
+			err = m.file(from, to, name, st)
 		}
 		if err != nil && !missing(err) {
 			return fmt.Errorf("%s: %w", name, err)
@@ -94,7 +114,7 @@ func mergeDir(from, to *os.File) error {
 	return nil
 }
 
-func mergeBelow(from, to *os.File, name string, st info, there bool) error {
+func (m *merger) below(from, to *os.File, name string, st info, there bool) error {
 	if !there {
 		if err := unix.Mkdirat(int(to.Fd()), name, 0o700); err != nil {
 			return err
@@ -111,14 +131,17 @@ func mergeBelow(from, to *os.File, name string, st info, there bool) error {
 		return err
 	}
 	defer b.Close()
-	if err := mergeDir(a, b); err != nil {
+	if err := m.dir(a, b); err != nil {
 		return err
 	}
-	return attributes(b, a, st)
+	if err := attributes(b, a, st); err != nil {
+		return err
+	}
+	return m.sync(m.disk.SyncDir, b)
 }
 
-// mergeFile replaces a file by a copy.
-func mergeFile(from, to *os.File, name string, st info) error {
+// file replaces a file by a copy.
+func (m *merger) file(from, to *os.File, name string, st info) error {
 	temp := ".stork-settle"
 	at := place{to, temp}
 	if err := os.RemoveAll(at.path()); err != nil {
@@ -126,7 +149,7 @@ func mergeFile(from, to *os.File, name string, st info) error {
 	}
 	switch st.kind() {
 	case unix.S_IFREG:
-		if err := mergeContent(from, name, at, st); err != nil {
+		if err := m.content(from, name, at, st); err != nil {
 			return err
 		}
 	case unix.S_IFLNK:
@@ -156,7 +179,7 @@ func mergeFile(from, to *os.File, name string, st info) error {
 	return unix.Renameat(int(to.Fd()), temp, int(to.Fd()), name)
 }
 
-func mergeContent(from *os.File, name string, at place, st info) error {
+func (m *merger) content(from *os.File, name string, at place, st info) error {
 	in, err := openBelow(from, name, unix.O_RDONLY|unix.O_NONBLOCK, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return err
@@ -170,6 +193,9 @@ func mergeContent(from *os.File, name string, at place, st info) error {
 	_, err = io.Copy(out, in)
 	if err == nil {
 		err = attributes(out, in, st)
+	}
+	if err == nil {
+		err = m.sync(m.disk.SyncFile, out)
 	}
 	return errors.Join(err, out.Close())
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,8 +39,8 @@ func program(w *world, v string) Layer {
 }
 
 // TestSwapUnderRunningGuest: while environments are exchanged a hundred
-// times, no lookup, no start of a program and no open file fails, and what
-// the guest has mounted below stays.
+// times, no lookup, no start of a program, no open file and no working
+// directory fails, and what the guest has mounted below stays.
 func TestSwapUnderRunningGuest(t *testing.T) {
 	t.Parallel()
 	for _, propagation := range []uintptr{unix.MS_PRIVATE, unix.MS_SHARED} {
@@ -68,7 +70,29 @@ func swapUnderGuest(t *testing.T, w *world) {
 
 	ctx, stop := context.WithCancel(t.Context())
 	var guest sync.WaitGroup
-	var execs, looks int
+	var execs, looks, reads, cwds int
+	guest.Go(func() {
+		for b := make([]byte, 1); ctx.Err() == nil; time.Sleep(100 * time.Microsecond) {
+			reads++
+			if n, err := data.ReadAt(b, 0); n != 1 || b[0] != '1' {
+				t.Errorf("the open file reads %q, %v", b, err)
+			}
+			f, err := os.Open(filepath.Join(w.root, "opt/hello/data"))
+			if err != nil {
+				t.Errorf("cannot open: %v", err)
+				continue
+			}
+			if n, err := f.Read(b); n != 1 || b[0] != '1' && b[0] != '2' {
+				t.Errorf("what was just opened reads %q, %v", b, err)
+			}
+			f.Close()
+		}
+	})
+	stay := []string{w.root, filepath.Join(w.root, "var"), filepath.Join(w.root, "opt/hello")}
+	stayed := make([]int, len(stay))
+	for i, dir := range stay {
+		guest.Go(func() { stayed[i] = stayIn(ctx, t, dir, i == 2) })
+	}
 	guest.Go(func() {
 		for ; ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
 			execs++
@@ -97,7 +121,11 @@ func swapUnderGuest(t *testing.T, w *world) {
 	}
 	stop()
 	guest.Wait()
-	t.Logf("100 swaps planned and applied in %v; %d programs run, %d rounds of lookups", took, execs, looks)
+	cwds = slices.Min(stayed)
+	t.Logf("100 swaps planned and applied in %v; %d programs run, %d rounds of lookups, %d of reads, %d in working directories", took, execs, looks, reads, cwds)
+	if min(execs, looks, reads, cwds) < 100 {
+		t.Error("too little was tried")
+	}
 	b := make([]byte, 1)
 	if n, err := data.ReadAt(b, 0); n != 1 || string(b) != "1" {
 		t.Errorf("the open file reads %q, %v", b, err)
@@ -109,6 +137,38 @@ func swapUnderGuest(t *testing.T, w *world) {
 	if got := w.mounts(); len(got) != mounts {
 		t.Errorf("%d mounts, want %d: %q", len(got), mounts, got)
 	}
+}
+
+// stayIn is a thread of the guest that works in a directory. In one that is
+// exchanged it goes on with the old one, which has no path any more: see
+// getcwd(2).
+func stayIn(ctx context.Context, t *testing.T, dir string, exchanged bool) (rounds int) {
+	runtime.LockOSThread() // never unlocked: the thread is changed for good
+	err := unix.Unshare(unix.CLONE_FS)
+	if err == nil {
+		err = unix.Chdir(dir)
+	}
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	for buf := make([]byte, 4096); ctx.Err() == nil; time.Sleep(100 * time.Microsecond) {
+		rounds++
+		n, err := unix.Getcwd(buf)
+		if got := string(buf[:max(n-1, 0)]); err != nil || got != dir && !(exchanged && strings.HasPrefix(got, "(unreachable)")) {
+			t.Errorf("the working directory is %q, %v", got, err)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(".", &st); err != nil {
+			t.Errorf("cannot look at the working directory: %v", err)
+		}
+		if exchanged {
+			if err := unix.Stat("data", &st); err != nil || st.Size != 1 {
+				t.Errorf("cannot look at a file in the working directory: %v", err)
+			}
+		}
+	}
+	return rounds
 }
 
 // exchange replaces a package, with the whole environment of the new one, and

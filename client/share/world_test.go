@@ -67,7 +67,7 @@ func rerun(flags uintptr, args ...string) int {
 
 // world is a guest's root and the layers that can be placed in it.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	root    string
 	view    string // where layers are
@@ -112,7 +112,7 @@ func (w *world) nest() {
 }
 
 // newGuest is a world for one method.
-func newGuest(t *testing.T, m Method) *world {
+func newGuest(t testing.TB, m Method) *world {
 	t.Helper()
 	w := newWorld(t)
 	if m == nested {
@@ -135,14 +135,14 @@ func (w *world) mounts() []string {
 	})
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	return newWorldOn(t, "tmpfs")
 }
 
 // newWorldOn is a world in memory, since nothing here is about to lose power,
 // or on the disk that temporary files are on.
-func newWorldOn(t *testing.T, fs string) *world {
+func newWorldOn(t testing.TB, fs string) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), views: map[repo.Digest]string{}, names: map[repo.Digest]string{}, all: map[repo.Digest]Layer{}}
 	t.Cleanup(func() { unmountBelow(t, filepath.Dir(w.dir)) })
@@ -161,7 +161,7 @@ func newWorldOn(t *testing.T, fs string) *world {
 }
 
 // unmountBelow takes away every mount below dir, the last one first.
-func unmountBelow(t *testing.T, dir string) {
+func unmountBelow(t testing.TB, dir string) {
 	for _, target := range slices.Backward(mountsBelow(t, dir)) {
 		if err := unix.Unmount(target, unix.MNT_DETACH); err != nil {
 			t.Errorf("cannot unmount %s: %v", target, err)
@@ -169,7 +169,7 @@ func unmountBelow(t *testing.T, dir string) {
 	}
 }
 
-func mountsBelow(t *testing.T, dir string) []string {
+func mountsBelow(t testing.TB, dir string) []string {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
