@@ -125,8 +125,14 @@ func (g *Guest) findMounter(ctx context.Context) {
 }
 
 // MayMount reports whether packages can be mounted in the guest, by itself or
-// by the nest.
-func (g *Guest) MayMount() bool { return g.mounts }
+// by the nest. Who only reads finds out when it is asked, for most that do have
+// no need to, nor of a nest.
+func (g *Guest) MayMount() bool {
+	if g.options.ReadOnly && !g.mounts {
+		g.findMounter(context.Background()) // the nest's client has time limits of its own
+	}
+	return g.mounts
+}
 
 // takeLock does not wait for another stork. The file says who has the lock.
 func (g *Guest) takeLock() error {

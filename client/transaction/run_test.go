@@ -268,6 +268,20 @@ func reinstall(t *testing.T, method share.Method) {
 	}
 }
 
+// TestMayMount: who only reads knows it too.
+func TestMayMount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, readOnly := range []bool{true, false} {
+		g, err := Open(t.Context(), Options{Root: w.root, ReadOnly: readOnly})
+		w.must(err)
+		if !g.MayMount() {
+			t.Errorf("read-only %t: the guest may not mount", readOnly)
+		}
+		w.must(g.Close())
+	}
+}
+
 // TestMount: the mounts are gone with the guest's mount namespace; they come
 // back, and what is right stays.
 func TestMount(t *testing.T) {
