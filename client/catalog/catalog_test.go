@@ -126,6 +126,14 @@ func TestLyingFileList(t *testing.T) {
 	if _, err := c.FileList(context.Background(), found[0]); !errors.Is(err, signing.ErrUntrusted) {
 		t.Errorf("got %v, want ErrUntrusted", err)
 	}
+	if _, err := catalog.Recorded(context.Background(), n.Files(r.Root), found[0].Entry.Record); !errors.Is(err, signing.ErrUntrusted) {
+		t.Errorf("by its record: got %v, want ErrUntrusted", err)
+	}
+	n.document = nil
+	list, err := catalog.Recorded(context.Background(), n.Files(r.Root), found[0].Entry.Record)
+	if err != nil || len(list.Files) != 1 || list.Files[0].Path != "/usr/bin/app" {
+		t.Errorf("by its record: %+v, %v", list, err)
+	}
 }
 
 // TestRecordDiffersFromEntry: a publisher whose index says one thing and whose

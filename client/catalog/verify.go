@@ -80,3 +80,22 @@ func (c *Catalog) FileList(ctx context.Context, a *Candidate) (*repo.FileList, e
 	}
 	return repo.DecodeFileList(b)
 }
+
+// Recorded returns the file list of a package by its record, which the caller
+// has verified before: no index, policy or key is needed. Both are held to
+// their digests.
+func Recorded(ctx context.Context, files Files, record repo.Object) (*repo.FileList, error) {
+	m := remember(files)
+	b, err := m.Document(ctx, record)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read record %s: %w", record.Digest.Short(), err)
+	}
+	r, err := repo.DecodeRecord(b)
+	if err != nil {
+		return nil, err
+	}
+	if b, err = m.Document(ctx, repo.Object{Digest: r.FileList.Digest, Size: r.FileList.Size}); err != nil {
+		return nil, fmt.Errorf("cannot read the file list of %s: %w", r.NEVRA(), err)
+	}
+	return repo.DecodeFileList(b)
+}

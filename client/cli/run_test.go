@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	"stork/fixtures"
 	"stork/fixtures/world"
 	"stork/nestd/api"
+	"stork/repo"
 )
 
 // TestMain lets this test binary be the program that the sandbox runs.
@@ -214,12 +216,33 @@ func TestNestDown(t *testing.T) {
 	if len(list) != 1 || list[0].Entry == nil || list[0].Record != nil {
 		t.Errorf("info: %+v", list)
 	}
-	for _, line := range []string{"info other", "files other", "files -l hello", "list -a", "install -y other", "search x"} {
+	b.want(0, "files -l hello", "dir     0755 root     root", "/opt/empty\n", "2>the nest can not be reached")
+	var files []repo.File
+	b.oneDocument(b.want(0, "files --json hello"), &files)
+	if !slices.ContainsFunc(files, func(f repo.File) bool { return f.Path == "/opt/hello" && f.Type != "" }) {
+		t.Errorf("files: %+v", files)
+	}
+	for _, line := range []string{"info other", "files other", "list -a", "install -y other", "search x"} {
 		b.want(6, line, "2>the nest can not be reached", "2>nestd status")
 	}
 	b.want(6, "status", "nest         down", "2 packages")
 	b.want(0, "verify")
 	b.want(0, "remove -y hello", "Removed 1 package")
+}
+
+// TestFilesOfRecord: what is installed has the file list of its record, also
+// when the catalog does not know it any more.
+func TestFilesOfRecord(t *testing.T) {
+	t.Parallel()
+	b, _, alice := pinned(t, hello("1"), greeting())
+	signed := b.want(0, "files -l hello")
+	b.want(0, "install -y hello")
+	alice.PublishPolicy(0, alice.Allow("other-*"))
+	if got := b.want(0, "files -l hello", "2>not admitted", "2>Showing what this guest knows"); got != signed {
+		t.Errorf("got\n%s, want\n%s", got, signed)
+	}
+	b.want(0, "remove -y hello")
+	b.want(5, "files hello", "2>not admitted")
 }
 
 // TestNothingPinned: the first thing that anybody sees says what to do.

@@ -375,6 +375,32 @@ func (g *Guest) paths(ctx context.Context, layer share.Layer) ([]string, error) 
 	return layer.Paths()
 }
 
+// ErrLayer says that the layer of a package can not be looked at.
+var ErrLayer = errors.New("its layer can not be had")
+
+// Paths lists what an installed package has in the guest, sorted. With
+// overlays the nest has to be asked; if it can not be, the list has only what
+// is private to the guest, and the error wraps [ErrLayer]. A layer that is
+// attached for it leaves the view with the next transaction.
+func (g *Guest) Paths(ctx context.Context, p *Installed) ([]string, error) {
+	list, err := p.Placed.Paths(g.root)
+	if err != nil || p.Placed.Method != share.Overlay {
+		return list, err
+	}
+	views, err := g.attach(ctx, []repo.Digest{p.Ref.ID}, nil)
+	if err == nil && views[p.Ref.ID] == "" {
+		err = errNoOverlay
+	}
+	if err != nil {
+		return list, fmt.Errorf("cannot list all files of %s: %w: %w", p.NEVRA(), ErrLayer, err)
+	}
+	layer := share.Layer{ID: p.Ref.ID, Name: p.NEVRA().String(), View: views[p.Ref.ID], Private: p.private()}
+	shared, err := layer.Paths()
+	list = append(list, shared...)
+	slices.Sort(list)
+	return slices.Compact(list), err
+}
+
 // private lists the package's private files as its layer has them.
 func (p *Installed) private() []repo.File {
 	var list []repo.File

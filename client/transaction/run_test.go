@@ -268,6 +268,38 @@ func reinstall(t *testing.T, method share.Method) {
 	}
 }
 
+// TestPaths: what an installed package has is known without the nest, but for
+// what comes from an environment.
+func TestPaths(t *testing.T) {
+	t.Parallel()
+	for _, method := range []share.Method{share.Bind, share.Overlay, share.Copy} {
+		w := newWorld(t)
+		w.method = method
+		a := w.pkg("a", "1", map[string]string{"/opt/a/f": "1", "/opt/a/g": "g", "/etc/a!": "c"})
+		b := w.pkg("b", "1", map[string]string{"/opt/a/b": "b"})
+		w.run(Change{Install: []Package{a, b}})
+		for _, down := range []bool{false, true} {
+			w.down = down
+			g, err := Open(t.Context(), Options{Root: w.root, ReadOnly: true, Hooks: w.hooks()})
+			w.must(err)
+			got, err := g.Paths(t.Context(), g.State().Find(a.Ref.ID))
+			short := down && method == share.Overlay
+			if short != errors.Is(err, ErrLayer) || !short && err != nil {
+				t.Errorf("%s, down %t: %v", method, down, err)
+			}
+			for _, p := range []string{"/opt/a/f", "/opt/a/g", "/etc/a"} {
+				if has := slices.Contains(got, p); has != (!short || p == "/etc/a") {
+					t.Errorf("%s, down %t: %s is listed: %t", method, down, p, has)
+				}
+			}
+			if slices.Contains(got, "/opt/a/b") {
+				t.Errorf("%s: another package's file is listed", method)
+			}
+			w.must(g.Close())
+		}
+	}
+}
+
 // TestMayMount: who only reads knows it too.
 func TestMayMount(t *testing.T) {
 	t.Parallel()
