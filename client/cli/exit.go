@@ -107,6 +107,8 @@ func explainGuest(err error) (int, string, bool) {
 	switch {
 	case errors.As(err, &busy):
 		return exitBusy, "Wait until it is done, then try again.", true
+	case errors.Is(err, transaction.ErrChanging):
+		return exitBusy, "Try again when it is done; what was interrupted is finished by the next command that changes something, or by `stork mount`.", true
 	case errors.As(err, &able):
 		return program.Failed, "`stork method auto` leaves it to stork.", true
 	case errors.As(err, &conflict):

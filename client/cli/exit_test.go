@@ -50,6 +50,7 @@ func TestExitStatuses(t *testing.T) {
 		"nothing pinned":   {pins.ErrNone, exitUntrusted},
 		"nest down":        {client.ErrDown, exitUnreachable},
 		"busy":             {&transaction.BusyError{}, exitBusy},
+		"changing":         {transaction.ErrChanging, exitBusy},
 		"file in the way":  {&share.ConflictError{}, exitConflict},
 		"disk full":        {syscall.ENOSPC, exitNoSpace},
 		"quota":            {syscall.EDQUOT, exitNoSpace},

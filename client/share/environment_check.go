@@ -49,7 +49,7 @@ func (e *Environment) Check(ctx context.Context, root *Root) ([]Problem, error) 
 	if e.None() {
 		return nil, nil
 	}
-	o, err := root.openOwn(e.Upper)
+	o, err := root.openToLook(e.Upper)
 	if err != nil {
 		return nil, err
 	}

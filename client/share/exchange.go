@@ -68,7 +68,7 @@ func (x *exchanger) build(dirs []string) error {
 			if trees, err = openStack(x.to.Trees); err != nil {
 				return err
 			}
-			if err := x.own.attach(x.root); err != nil {
+			if err := x.own.attach(x.root, baseName); err != nil {
 				return err
 			}
 		}

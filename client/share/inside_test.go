@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -100,8 +101,42 @@ func placeInside(t *testing.T, encoded string) {
 	if err = errors.Join(err, envErr); err != nil || len(found)+len(more) > 0 {
 		t.Errorf("problems %v %v, %v", found, more, err)
 	}
+	if change.Method == Overlay {
+		checkBeside(t, root, plan.Elements[0].Environment)
+	}
 	if os.Getenv(insideRemove) != "" {
 		removeInside(t, root, &plan.Elements[0], views)
+	}
+}
+
+// checkBeside: who only looks disturbs nobody who is making an overlay, and
+// leaves nothing behind.
+func checkBeside(t *testing.T, root *Root, e *Environment) {
+	o, err := root.openOwn(e.Upper)
+	if err == nil {
+		err = o.attach(root, baseName)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := OpenRoot("/", durable.Disk{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	for range 3 {
+		if found, err := e.Check(t.Context(), second); err != nil || len(found) > 0 {
+			t.Errorf("problems %v, %v", found, err)
+		}
+	}
+	if st, err := o.attached.stat(); err != nil || !st.isMounted() {
+		t.Errorf("what a transaction has mounted has gone: %v", err)
+	}
+	if list, err := os.ReadDir(storkDir); err != nil || slices.ContainsFunc(list, func(d os.DirEntry) bool { return strings.HasPrefix(d.Name(), "look-") }) {
+		t.Errorf("left behind: %v, %v", list, err)
+	}
+	if err := o.close(); err != nil {
+		t.Error(err)
 	}
 }
 

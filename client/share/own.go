@@ -1,6 +1,7 @@
 package share
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -25,10 +26,37 @@ type own struct {
 }
 
 // openOwn opens the guest's own directories. upper may be empty.
-func (r *Root) openOwn(upper string) (*own, error) {
+func (r *Root) openOwn(upper string) (*own, error) { return r.openBare(upper, baseName) }
+
+// openToLook does the same for who builds no overlay, and perhaps beside
+// somebody who does.
+func (r *Root) openToLook(upper string) (*own, error) {
+	o, err := r.openBare(upper, "look-"+rand.Text())
+	if err != nil || o.attached.dir == nil {
+		return o, err
+	}
+	// What has been taken apart stays so, and open.
+	at := o.attached
+	o.attached = place{}
+	defer at.dir.Close() // only a reference
+	err = detach(at, path.Join(storkDir, at.name))
+	if err == nil {
+		err = wrap(unix.Unlinkat(int(at.dir.Fd()), at.name, unix.AT_REMOVEDIR), "cannot remove %s/%s", storkDir, at.name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	return o, nil
+}
+
+// baseName is where below storkDir the guest's own directories are mounted
+// while an overlay is made of them.
+const baseName = "base"
+
+func (r *Root) openBare(upper, name string) (*own, error) {
 	tree, err := cloneTree(r.dir, "", 0)
 	if errors.Is(err, unix.EINVAL) {
-		return r.openLocked(upper)
+		return r.openLocked(upper, name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err)
@@ -45,7 +73,7 @@ func (r *Root) openOwn(upper string) (*own, error) {
 // namespace with more rights, must not be taken apart (mount_namespaces(7)):
 // they come along, and only ours are taken away again. For that they have to
 // be mounted somewhere.
-func (r *Root) openLocked(upper string) (*own, error) {
+func (r *Root) openLocked(upper, name string) (*own, error) {
 	tree, err := cloneTree(r.dir, "", unix.AT_RECURSIVE)
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach what lies below the guest's mounts: %w", err)
@@ -53,7 +81,7 @@ func (r *Root) openLocked(upper string) (*own, error) {
 	o := &own{root: tree}
 	err = makePrivate(tree, unix.AT_RECURSIVE)
 	if err == nil {
-		err = o.attach(r)
+		err = o.attach(r, name)
 	}
 	if err == nil {
 		err = o.uncover(r)
@@ -107,7 +135,7 @@ func (o *own) openUpper(upper string) error {
 func (o *own) close() error {
 	var err error
 	if o.attached.dir != nil {
-		err = detach(o.attached, path.Join(storkDir, "base"))
+		err = detach(o.attached, path.Join(storkDir, o.attached.name))
 		o.attached.dir.Close() // only a reference
 	}
 	if o.upper != nil {
@@ -118,7 +146,7 @@ func (o *own) close() error {
 
 // attach mounts root somewhere, since only a mount of the caller's namespace
 // can be part of an overlay (before Linux 6.15).
-func (o *own) attach(r *Root) error {
+func (o *own) attach(r *Root, name string) error {
 	if o.attached.dir != nil {
 		return nil
 	}
@@ -126,15 +154,15 @@ func (o *own) attach(r *Root) error {
 	if err != nil {
 		return err
 	}
-	at := place{dir, "base"}
+	at := place{dir, name}
 	if err := unix.Mkdirat(int(dir.Fd()), at.name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("cannot make %s/base: %w", storkDir, err)
+		return fmt.Errorf("cannot make %s/%s: %w", storkDir, name, err)
 	}
-	if err := r.unmountAt(at, storkDir+"/base"); err != nil { // of an earlier attempt
+	if err := r.unmountAt(at, path.Join(storkDir, name)); err != nil { // of an earlier attempt
 		return err
 	}
 	if err := moveTree(o.root, at, 0); err != nil {
-		return fmt.Errorf("cannot mount on %s/base: %w", storkDir, err)
+		return fmt.Errorf("cannot mount on %s/%s: %w", storkDir, name, err)
 	}
 	o.attached = at
 	return nil

@@ -63,6 +63,10 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("another stork is running (pid %d)", e.PID)
 }
 
+// ErrChanging says that what was read of a guest is not how it is: a
+// transaction is under way, was interrupted, or is done since.
+var ErrChanging = errors.New("the guest is being changed, or a change was interrupted")
+
 // Open opens a guest. Unless it is read-only it takes the guest's lock, with
 // a [BusyError] at once if another has it, and finishes or undoes an
 // interrupted transaction.
@@ -226,8 +230,31 @@ func (g *Guest) restore(ctx context.Context, s *State) error {
 
 // Verify compares the guest with what was installed: with ids, only those
 // packages. Where the nest can not be asked, mounts are only checked for
-// being there.
+// being there. Who only reads may do so beside a change, which what is found
+// may be due to: then the error is [ErrChanging].
 func (g *Guest) Verify(ctx context.Context, ids ...repo.Digest) ([]share.Problem, error) {
+	problems, err := g.verify(ctx, ids)
+	if g.lock != nil || err == nil && len(problems) == 0 {
+		return problems, err
+	}
+	changing, changeErr := g.changing()
+	if changing || changeErr != nil {
+		return nil, errors.Join(changeErr, fmt.Errorf("cannot verify packages: %w", ErrChanging))
+	}
+	return problems, err
+}
+
+// changing reports whether the guest is not what was read of it any more: a
+// transaction is under way, or was interrupted, or is done meanwhile.
+func (g *Guest) changing() (bool, error) {
+	if _, err := os.Lstat(g.path(journalName)); !errors.Is(err, fs.ErrNotExist) {
+		return err == nil, err
+	}
+	now, err := g.readState()
+	return err == nil && now.Serial != g.state.Serial, err
+}
+
+func (g *Guest) verify(ctx context.Context, ids []repo.Digest) ([]share.Problem, error) {
 	var placed []share.Placed
 	var mounted []repo.Digest
 	for i := range g.state.Packages {

@@ -268,6 +268,41 @@ func reinstall(t *testing.T, method share.Method) {
 	}
 }
 
+// TestVerifyBeside: what is found while the guest is being changed is no
+// finding.
+func TestVerifyBeside(t *testing.T) {
+	t.Parallel()
+	for _, method := range []share.Method{share.Bind, share.Overlay} {
+		w := newWorld(t)
+		w.method = method
+		a := w.pkg("a", "1", map[string]string{"/opt/a/f": "1"}, "post:sleep 0.3")
+		b := w.pkg("b", "1", map[string]string{"/opt/a/b": "b"})
+		w.run(Change{Install: []Package{b}})
+		old, err := Open(t.Context(), Options{Root: w.root, ReadOnly: true, Hooks: w.hooks()})
+		w.must(err)
+		hooks := w.hooks()
+		var during error
+		hooks.Progress = func(e Event) {
+			if e.Step == StepScriptlet {
+				_, during = old.Verify(t.Context())
+			}
+		}
+		g, err := Open(t.Context(), Options{Root: w.root, Hooks: hooks})
+		w.must(err)
+		_, err = g.Run(t.Context(), w.by(Change{Install: []Package{a}}))
+		w.must(err)
+		w.must(g.Close())
+		_, after := old.Verify(t.Context())
+		if !errors.Is(during, ErrChanging) || !errors.Is(after, ErrChanging) {
+			t.Errorf("%s: got %v and %v, want ErrChanging", method, during, after)
+		}
+		w.must(old.Close())
+		if got := w.installed(); len(got) != 2 {
+			t.Errorf("%s: installed %q", method, got)
+		}
+	}
+}
+
 // TestPaths: what an installed package has is known without the nest, but for
 // what comes from an environment.
 func TestPaths(t *testing.T) {
