@@ -74,6 +74,7 @@ type shelf struct {
 	policy     *policy.Policy
 	files      *memory
 	root       repo.Object
+	finder     *index.Finder // once something was verified
 }
 
 // Unlisted is a publisher whose packages the catalog does not look at, and

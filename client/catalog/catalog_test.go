@@ -34,9 +34,9 @@ func TestHonest(t *testing.T) {
 	if got, want := describe(found), []string{"alice/app-2-1.noarch", "alice/app-1-1.noarch", "alice/lib-1-1.noarch"}; !slices.Equal(got, want) {
 		t.Fatalf("found %q, want %q", got, want)
 	}
-	record, err := c.Verify(context.Background(), found[0])
-	if err != nil || record.Version != "2" {
-		t.Fatalf("record %+v, %v", record, err)
+	records, err := c.Verify(context.Background(), found...)
+	if err != nil || len(records) != 3 || records[0].Version != "2" || records[2].Name != "lib" {
+		t.Fatalf("records %+v, %v", records, err)
 	}
 	list, err := c.FileList(context.Background(), found[0])
 	if err != nil || len(list.Files) != 1 || list.Files[0].Path != "/usr/bin/app" {
@@ -566,7 +566,7 @@ func FuzzEntry(f *testing.F) {
 		if err != nil || len(found) == 0 {
 			return
 		}
-		if record, err := c.Verify(context.Background(), found[0]); err == nil && (record.Version != "1" || found[0].Ref.ID != alice.IDs["app"]) {
+		if records, err := c.Verify(context.Background(), found[0]); err == nil && (records[0].Version != "1" || found[0].Ref.ID != alice.IDs["app"]) {
 			t.Errorf("%q was verified", b)
 		}
 	})

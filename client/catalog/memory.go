@@ -29,12 +29,18 @@ func (m *memory) keep(documents [][]byte) {
 	}
 }
 
+// has reports whether a document need not be asked for.
+func (m *memory) has(object repo.Object) bool {
+	b, ok := m.documents[object.Digest]
+	return ok && int64(len(b)) == object.Size
+}
+
 // Document implements [index.Source]. A signed document that is not there is
 // [signing.ErrMissing]: whoever serves the repository withholds it, which must
 // not look as if it had never been published.
 func (m *memory) Document(ctx context.Context, object repo.Object) ([]byte, error) {
-	if b, ok := m.documents[object.Digest]; ok && int64(len(b)) == object.Size {
-		return b, nil
+	if m.has(object) {
+		return m.documents[object.Digest], nil
 	}
 	b, err := m.Files.Document(ctx, object)
 	switch {

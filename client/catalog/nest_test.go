@@ -31,6 +31,7 @@ type nest struct {
 	answer   func(api.Query, *api.QueryResult)         // changes the answer to one query
 	results  func([]api.QueryResult) []api.QueryResult // changes the list of answers
 	unasked  [][]byte                                  // documents that come with every answer
+	wrap     func(*files) catalog.Files                // shows a tree in another way
 }
 
 func newNest(t *testing.T, r *world.Repository, publishers ...*world.Publisher) *nest {
@@ -43,7 +44,11 @@ func newNest(t *testing.T, r *world.Repository, publishers ...*world.Publisher) 
 
 // Files implements [catalog.Origin].
 func (n *nest) Files(root repo.Digest) catalog.Files {
-	return &files{signing.Dir(n.trees[root]), n, n.trees[root]}
+	f := &files{signing.Dir(n.trees[root]), n, n.trees[root]}
+	if n.wrap != nil {
+		return n.wrap(f)
+	}
+	return f
 }
 
 // Query implements [catalog.Origin].

@@ -6,30 +6,68 @@ import (
 	"reflect"
 	"slices"
 
+	"stork/nestd/api"
 	"stork/repo"
 	"stork/repo/index"
 	"stork/signing"
 )
 
-// Verify reads the candidate's shard and record, from the signed index root
-// down, and returns the record. It fails with [signing.ErrUntrusted] if they
+// Verify reads the candidates' shards and records, from the signed index root
+// down, and returns the records. It fails with [signing.ErrUntrusted] if they
 // do not say what the nest said.
-func (c *Catalog) Verify(ctx context.Context, a *Candidate) (*repo.Record, error) {
-	record, err := a.shelf.verify(ctx, a.Entry)
-	if err != nil {
-		return nil, fmt.Errorf("cannot verify %s of %s: %w", a.Entry.NEVRA(), a.Ref.Publisher, err)
+func (c *Catalog) Verify(ctx context.Context, candidates ...*Candidate) ([]*repo.Record, error) {
+	if err := bring(ctx, candidates); err != nil {
+		return nil, fmt.Errorf("cannot read what verifies the packages: %w", err)
 	}
-	return record, nil
+	records := make([]*repo.Record, len(candidates))
+	for i, a := range candidates {
+		var err error
+		if records[i], err = a.shelf.verify(ctx, a.Entry); err != nil {
+			return nil, fmt.Errorf("cannot verify %s of %s: %w", a.Entry.NEVRA(), a.Ref.Publisher, err)
+		}
+	}
+	return records, nil
+}
+
+// Prover is a repository's tree that brings the documents that verify many
+// packages all at once. They need not be complete, or right.
+type Prover interface {
+	Proof(ctx context.Context, index repo.Digest, packages []api.ProofPackage) ([][]byte, error)
+}
+
+// bring has the documents ready that verifying will ask for, shelf by shelf.
+func bring(ctx context.Context, candidates []*Candidate) error {
+	missing := map[*shelf][]api.ProofPackage{}
+	for _, a := range candidates {
+		if o := a.Entry.Record; !a.shelf.files.has(o) {
+			missing[a.shelf] = append(missing[a.shelf], api.ProofPackage{Name: a.Entry.Name, Record: o.Digest})
+		}
+	}
+	for s, packages := range missing {
+		prover, ok := s.files.Files.(Prover)
+		if !ok {
+			continue
+		}
+		for part := range slices.Chunk(packages, api.MaxProof) {
+			documents, err := prover.Proof(ctx, s.root.Digest, part)
+			if err != nil {
+				return err
+			}
+			s.files.keep(documents)
+		}
+	}
+	return nil
 }
 
 // verify holds an entry to the index that the publisher signed, and to the
 // record that it names. Digests are checked where documents are read: see
 // [memory].
 func (s *shelf) verify(ctx context.Context, said index.Entry) (*repo.Record, error) {
-	if err := s.checkRoot(ctx); err != nil {
+	finder, err := s.open(ctx)
+	if err != nil {
 		return nil, err
 	}
-	entries, err := index.Lookup(ctx, s.files, s.root, said.Name)
+	entries, err := finder.Named(ctx, said.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -50,31 +88,32 @@ func (s *shelf) verify(ctx context.Context, said index.Entry) (*repo.Record, err
 	return record, nil
 }
 
-// checkRoot refuses an index that was made for another publisher or another
-// repository than the one whose role names it.
-func (s *shelf) checkRoot(ctx context.Context) error {
-	b, err := s.files.Document(ctx, s.root)
+// open reads the index root, once. It refuses an index that was made for
+// another publisher or another repository than the one whose role names it.
+func (s *shelf) open(ctx context.Context) (*index.Finder, error) {
+	if s.finder != nil {
+		return s.finder, nil
+	}
+	f, err := index.Find(ctx, s.files, s.root)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	root, err := index.DecodeRoot(b)
-	if err != nil {
-		return err
+	if f.Root.Publisher != s.publisher || f.Root.Repository != s.repository {
+		return nil, fmt.Errorf("%w: the index is that of %s in repository %s", signing.ErrUntrusted, f.Root.Publisher, f.Root.Repository)
 	}
-	if root.Publisher != s.publisher || root.Repository != s.repository {
-		return fmt.Errorf("%w: the index is that of %s in repository %s", signing.ErrUntrusted, root.Publisher, root.Repository)
-	}
-	return nil
+	s.finder = f
+	return f, nil
 }
 
 // FileList returns the verified file list of a candidate. It is large: an
 // install does without it.
 func (c *Catalog) FileList(ctx context.Context, a *Candidate) (*repo.FileList, error) {
-	record, err := c.Verify(ctx, a)
+	records, err := c.Verify(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	b, err := a.shelf.files.Document(ctx, repo.Object{Digest: record.FileList.Digest, Size: record.FileList.Size})
+	list := records[0].FileList
+	b, err := a.shelf.files.Document(ctx, repo.Object{Digest: list.Digest, Size: list.Size})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the file list of %s: %w", a.Entry.NEVRA(), err)
 	}

@@ -7,7 +7,6 @@ import (
 	"path"
 	"path/filepath"
 
-	"stork/client/catalog"
 	"stork/client/share"
 	"stork/client/solve"
 	"stork/client/transaction"
@@ -68,11 +67,7 @@ func (p *Plan) staying(state *transaction.State) int {
 
 // estimateMounts counts the mounts that what comes would take.
 func (g *Guest) estimateMounts(ctx context.Context, p *Plan, stay int) (int, error) {
-	for _, step := range p.steps {
-		candidate, ok := step.Package.Key.(*catalog.Candidate)
-		if !ok || step.Action == solve.Remove {
-			continue
-		}
+	for _, candidate := range p.coming() {
 		list, err := g.Catalog.FileList(ctx, candidate)
 		if err != nil {
 			return 0, err

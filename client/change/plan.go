@@ -163,20 +163,31 @@ func (p *Plan) list(solved *solve.Transaction) {
 	}
 }
 
-// verify reads the signed shard and the record of everything that comes.
+// verify reads the signed shards and the records of everything that comes.
 func (g *Guest) verify(ctx context.Context, p *Plan) error {
-	for _, step := range p.steps {
-		candidate, ok := step.Package.Key.(*catalog.Candidate)
-		if !ok || step.Action == solve.Remove {
-			continue
-		}
-		record, err := g.Catalog.Verify(ctx, candidate)
-		if err != nil {
-			return err
-		}
-		p.records[candidate.Ref.ID] = record
+	come := p.coming()
+	if len(come) == 0 {
+		return nil
+	}
+	records, err := g.Catalog.Verify(ctx, come...)
+	if err != nil {
+		return err
+	}
+	for i, candidate := range come {
+		p.records[candidate.Ref.ID] = records[i]
 	}
 	return nil
+}
+
+// coming returns what comes, in order.
+func (p *Plan) coming() []*catalog.Candidate {
+	var come []*catalog.Candidate
+	for _, step := range p.steps {
+		if candidate, ok := step.Package.Key.(*catalog.Candidate); ok && step.Action != solve.Remove {
+			come = append(come, candidate)
+		}
+	}
+	return come
 }
 
 // estimate asks the nest what it has yet to fetch.
@@ -212,10 +223,8 @@ func (g *Guest) estimate(ctx context.Context, p *Plan) error {
 // refs names what comes, in order.
 func (p *Plan) refs() []api.PackageRef {
 	var refs []api.PackageRef
-	for _, step := range p.steps {
-		if candidate, ok := step.Package.Key.(*catalog.Candidate); ok && step.Action != solve.Remove {
-			refs = append(refs, candidate.Ref)
-		}
+	for _, candidate := range p.coming() {
+		refs = append(refs, candidate.Ref)
 	}
 	return refs
 }

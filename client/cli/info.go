@@ -100,8 +100,11 @@ func describe(ctx context.Context, books *catalog.Catalog, state *transaction.St
 	if err != nil {
 		return described{}, err
 	}
-	record, err := books.Verify(ctx, a)
-	return described{ID: a.Ref.ID, Publisher: a.Ref.Publisher, Installed: state.Find(a.Ref.ID) != nil, Rule: a.Decision.Reason, Record: record}, err
+	records, err := books.Verify(ctx, a)
+	if err != nil {
+		return described{}, err
+	}
+	return described{ID: a.Ref.ID, Publisher: a.Ref.Publisher, Installed: state.Find(a.Ref.ID) != nil, Rule: a.Decision.Reason, Record: records[0]}, nil
 }
 
 // pick returns the candidate that a spec would install: the best publisher's

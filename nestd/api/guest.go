@@ -13,6 +13,7 @@ import (
 //	GET  /v1/repositories/{repository}/...   the repository's static tree as the nest holds it (repo/layout.go), without blobs
 //	GET  /v1/trust/{repository}              Trust
 //	POST /v1/query                           QueryRequest → QueryResponse
+//	POST /v1/proof/{repository}              ProofRequest → documents, each behind its length
 //	POST /v1/prepare                         PrepareRequest → a stream of Event, one JSON document a line
 //	POST /v1/attach                          AttachRequest → AttachResponse
 //	POST /v1/detach                          DetachRequest → Empty
@@ -25,6 +26,7 @@ const (
 	RepositoriesRoute = "/v1/repositories/"
 	TrustRoute        = "/v1/trust/"
 	QueryRoute        = "/v1/query"
+	ProofRoute        = "/v1/proof/"
 	PrepareRoute      = "/v1/prepare"
 	AttachRoute       = "/v1/attach"
 	DetachRoute       = "/v1/detach"
@@ -152,6 +154,29 @@ const (
 	MaxEntries = 20000
 	MaxTerms   = 5000
 	MaxQueries = 256
+)
+
+// ProofRequest asks for the documents that verify packages of one index, from
+// below its root: tables and shards of the index, and records. It saves asking
+// for each. The answer is a stream of documents in no order, each behind its
+// length in bytes, 4 of them, big-endian. It is a service and no promise: what
+// is missing is asked for by its own path.
+type ProofRequest struct {
+	Index    repo.Digest    `json:"index"` // the index root's digest
+	Packages []ProofPackage `json:"packages"`
+}
+
+// ProofPackage is one package of an index.
+type ProofPackage struct {
+	Name   repo.Name   `json:"name"`
+	Record repo.Digest `json:"record"`
+}
+
+// MaxProof is how many packages a ProofRequest names at most, and
+// MaxProofBytes about how large its answer gets.
+const (
+	MaxProof      = 10000
+	MaxProofBytes = 128 << 20
 )
 
 // PackageRef names one package of one publisher. The nest admits it if ID is

@@ -5,7 +5,7 @@
 // tables by digest, each [Table] lists shards, each [Shard] lists packages. A
 // package's shard follows from its name alone, so whoever holds the root's
 // digest checks one package by reading three small documents: see
-// [Tree.Lookup]. The tree is a function of its entries: publisher and server
+// [Finder]. The tree is a function of its entries: publisher and server
 // build the same bytes, and the server compares.
 //
 // Start with [Open] and [Tree.Extend].

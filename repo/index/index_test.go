@@ -119,9 +119,13 @@ func checkTree(f failer, docs Documents, object repo.Object, entries []Entry) {
 		names[e.Name]++
 	}
 	names["absent"] = 0
+	finder, err := Find(ctx, docs, object)
+	if err != nil {
+		f.Fatalf("cannot open to find: %v", err)
+	}
 	for name, count := range names {
 		named, err := tree.Named(ctx, name)
-		looked, lookErr := Lookup(ctx, docs, object, name)
+		looked, lookErr := finder.Named(ctx, name)
 		if err != nil || lookErr != nil || len(named) != count || !reflect.DeepEqual(named, looked) {
 			f.Fatalf("%s: %d named, %d looked up, want %d (%v, %v)", name, len(named), len(looked), count, err, lookErr)
 		}
@@ -235,7 +239,7 @@ func TestHostileDocuments(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			docs, object := build(tt.change)
-			_, err := Lookup(t.Context(), docs, object, "app")
+			_, err := lookup(t.Context(), docs, object, "app")
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("lookup: %v, want %q", err, tt.want)
 			}
@@ -269,7 +273,7 @@ func TestMissingDocument(t *testing.T) {
 	for digest := range docs {
 		some := maps.Clone(docs)
 		delete(some, digest)
-		_, err := Lookup(t.Context(), some, tree.Object, "app")
+		_, err := lookup(t.Context(), some, tree.Object, "app")
 		used := bytes.Contains(docs[tree.Object.Digest], []byte(digest.Hex())) || digest == tree.Object.Digest || digest == tree.Shards()[0].Digest
 		if used && err == nil {
 			t.Errorf("lookup without %s found something", digest.Short())
@@ -344,4 +348,13 @@ func same(t *testing.T, b []byte, v any) {
 	if err = errors.Join(err); err != nil || !bytes.Equal(b, again) {
 		t.Errorf("%q was read and is written as %q, %v", b, again, err)
 	}
+}
+
+// lookup finds one package, as who needs no more of an index does.
+func lookup(ctx context.Context, source Source, object repo.Object, name repo.Name) ([]Entry, error) {
+	f, err := Find(ctx, source, object)
+	if err != nil {
+		return nil, err
+	}
+	return f.Named(ctx, name)
 }

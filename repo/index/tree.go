@@ -2,7 +2,6 @@ package index
 
 import (
 	"context"
-	"fmt"
 
 	"stork/repo"
 )
@@ -24,17 +23,13 @@ type Tree struct {
 
 // Open reads the root that object names and its tables from source.
 func Open(ctx context.Context, source Source, object repo.Object) (*Tree, error) {
-	b, err := source.Document(ctx, object)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read index root: %w", err)
-	}
-	root, err := DecodeRoot(b)
+	root, err := readRoot(ctx, source, object)
 	if err != nil {
 		return nil, err
 	}
 	t := &Tree{Root: *root, Object: object, source: source}
 	for _, o := range root.Tables {
-		table, err := t.table(ctx, o)
+		table, err := readTable(ctx, source, o, root)
 		if err != nil {
 			return nil, err
 		}
@@ -46,21 +41,9 @@ func Open(ctx context.Context, source Source, object repo.Object) (*Tree, error)
 // Shards names every shard, in order of their numbers.
 func (t *Tree) Shards() []repo.Object { return t.shards }
 
-func (t *Tree) table(ctx context.Context, o repo.Object) (*Table, error) {
-	b, err := t.source.Document(ctx, o)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read index table: %w", err)
-	}
-	return decodeTable(b, &t.Root)
-}
-
 // Shard reads shard number n.
 func (t *Tree) Shard(ctx context.Context, n int) (*Shard, error) {
-	b, err := t.source.Document(ctx, t.shards[n])
-	if err != nil {
-		return nil, fmt.Errorf("cannot read index shard: %w", err)
-	}
-	return DecodeShard(b, n, t.Root.Bits)
+	return readShard(ctx, t.source, t.shards[n], n, t.Root.Bits)
 }
 
 // Named returns every entry of that name.
@@ -80,33 +63,4 @@ func (s *Shard) named(name repo.Name) []Entry {
 		}
 	}
 	return found
-}
-
-// Lookup returns every entry of that name in the index whose root is named by
-// object. It reads the root, one table and one shard: what a guest does to
-// check a package that the nest proposed.
-func Lookup(ctx context.Context, source Source, object repo.Object, name repo.Name) ([]Entry, error) {
-	b, err := source.Document(ctx, object)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read index root: %w", err)
-	}
-	root, err := DecodeRoot(b)
-	if err != nil {
-		return nil, err
-	}
-	t := &Tree{Root: *root, Object: object, source: source}
-	n, low := ShardOf(name, root.Bits), root.Bits-root.Bits/2
-	table, err := t.table(ctx, root.Tables[n>>low])
-	if err != nil {
-		return nil, err
-	}
-	b, err = source.Document(ctx, table.Shards[n&(1<<low-1)])
-	if err != nil {
-		return nil, fmt.Errorf("cannot read index shard: %w", err)
-	}
-	shard, err := DecodeShard(b, n, root.Bits)
-	if err != nil {
-		return nil, err
-	}
-	return shard.named(name), nil
 }

@@ -141,7 +141,9 @@ func TestQueryDocuments(t *testing.T) {
 		for _, b := range ask(name).Documents {
 			docs[repo.DigestOf(b)] = b
 		}
-		found, err := index.Lookup(ctx, docs, o.index.Object, repo.Name(name))
+		finder, err := index.Find(ctx, docs, o.index.Object)
+		must(t, err)
+		found, err := finder.Named(ctx, repo.Name(name))
 		if err != nil || len(found) != 1 {
 			t.Errorf("%s: %d entries, %v", name, len(found), err)
 		}
@@ -174,5 +176,60 @@ func TestTrustOfStrangers(t *testing.T) {
 		must(t, err)
 		_, err = guest.Refresh(ctx, trustOf(t, n, name, o.root))
 		must(t, err)
+	}
+}
+
+// TestProof: what a proof brings verifies the packages that were asked for,
+// with the records that the nest did not have; nothing else comes.
+func TestProof(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	o := newOrigin(t)
+	var specs []fixtures.Spec
+	for i := range 40 {
+		specs = append(specs, hello(fmt.Sprintf("pkg%d", i)))
+	}
+	o.publish(specs...)
+	n := startNest(t, o)
+	refreshed(t, n)
+	ask := func(root repo.Digest, packages ...api.ProofPackage) ([][]byte, error) {
+		var documents [][]byte
+		err := n.Proof(ctx, root, api.ProofRequest{Index: o.index.Object.Digest, Packages: packages},
+			func(b []byte) error { documents = append(documents, b); return nil })
+		return documents, err
+	}
+	var wanted []api.ProofPackage
+	docs := index.Documents{o.index.Object.Digest: o.docs[o.index.Object.Digest]}
+	for i := range 20 {
+		name := fmt.Sprintf("pkg%d", i)
+		wanted = append(wanted, api.ProofPackage{Name: repo.Name(name), Record: o.ids[name]})
+	}
+	got, err := ask(o.root, wanted...)
+	must(t, err)
+	for _, b := range got {
+		docs[repo.DigestOf(b)] = b
+	}
+	finder, err := index.Find(ctx, docs, o.index.Object)
+	must(t, err)
+	for _, p := range wanted {
+		found, err := finder.Named(ctx, p.Name)
+		if err != nil || len(found) != 1 || found[0].Record.Digest != p.Record {
+			t.Errorf("%s: %v, %v", p.Name, found, err)
+		}
+		if _, ok := docs[p.Record]; !ok {
+			t.Errorf("%s: its record did not come", p.Name)
+		}
+	}
+	if most := 20 + 1<<finder.Root.Bits + len(finder.Root.Tables); len(got) > most {
+		t.Errorf("%d documents for 20 packages, want %d at most", len(got), most)
+	}
+	if got, err := ask(o.root, api.ProofPackage{Name: "pkg1", Record: repo.DigestOf(nil)}); err != nil || len(got) > 2 {
+		t.Errorf("a record that is nobody's: %d documents, %v", len(got), err)
+	}
+	if _, err := ask(repo.DigestOf(nil)); Explain(err).Code != api.NotFound {
+		t.Errorf("another repository: %v", err)
+	}
+	if _, err := ask(o.root, make([]api.ProofPackage, api.MaxProof+1)...); Explain(err).Code != api.TooLarge {
+		t.Errorf("too many packages: %v", err)
 	}
 }

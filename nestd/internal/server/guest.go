@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bufio"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -62,6 +64,42 @@ func query(c *call) (any, error) {
 		return nil, err
 	}
 	return c.server.options.Nest.Query(c.in.Context(), request)
+}
+
+// proof streams documents, each behind its length. What goes wrong after the
+// first of them breaks the answer off.
+func proof(c *call) (any, error) {
+	root, err := c.repository()
+	if err != nil {
+		return nil, err
+	}
+	var request api.ProofRequest
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	out := bufio.NewWriterSize(c.out, 64<<10)
+	begun := false
+	emit := func(document []byte) error {
+		if !begun {
+			begun = true
+			c.out.Header().Set("Content-Type", "application/octet-stream")
+		}
+		c.deadline(writeTimeout)
+		_, err := out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(document))))
+		if err == nil {
+			_, err = out.Write(document)
+		}
+		return err
+	}
+	err = c.server.options.Nest.Proof(c.in.Context(), root, request, emit)
+	if err == nil {
+		err = out.Flush()
+	}
+	if err != nil && begun {
+		c.server.options.Log.Warn("proof broken off", "guest", c.guest, "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	return sent{}, err
 }
 
 // prepare streams events, one document a line. The status is 200 from the

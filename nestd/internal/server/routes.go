@@ -27,6 +27,7 @@ var guestRoutes = []route{
 	{http.MethodGet, api.RepositoriesRoute + "{repository}/{path...}", 0, readFile},
 	{http.MethodGet, api.TrustRoute + "{repository}", 0, trust},
 	{http.MethodPost, api.QueryRoute, largeBody, query},
+	{http.MethodPost, api.ProofRoute + "{repository}", largeBody, proof},
 	{http.MethodPost, api.PrepareRoute, largeBody, prepare},
 	{http.MethodPost, api.AttachRoute, largeBody, attachLayers},
 	{http.MethodPost, api.DetachRoute, largeBody, detachLayers},
