@@ -2,8 +2,8 @@ package nest
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"stork/nestd/api"
@@ -27,6 +27,11 @@ func (n *Nest) Prepare(ctx context.Context, guest string, request api.PrepareReq
 	if len(request.Packages) > MaxPackages {
 		return fmt.Errorf("cannot prepare %d packages: %w", len(request.Packages), errTooMany)
 	}
+	refs := distinct(request.Packages)
+	offers, err := n.offers(ctx, guest, refs)
+	if err != nil {
+		return err
+	}
 	var waits []*wait
 	var there, absent []*api.Prepared
 	defer func() {
@@ -34,30 +39,21 @@ func (n *Nest) Prepare(ctx context.Context, guest string, request api.PrepareReq
 			n.leave(guest, w.job)
 		}
 	}()
-	seen := map[repo.Digest]bool{}
-	for _, ref := range request.Packages {
-		if seen[ref.ID] {
+	for i, ref := range refs {
+		if prepared := n.ready(offers[i].Layer); prepared != nil {
+			there = append(there, prepared)
 			continue
 		}
-		seen[ref.ID] = true
-		entry, err := n.admit(ctx, ref)
-		if errors.Is(err, errNotAdmitted) {
-			err = n.holds(ctx, guest, ref.ID, err)
+		if !offers[i].Admitted() {
+			return fmt.Errorf("cannot prepare %s: package %s is no longer in the index of %s: %w", ref.Name, ref.ID.Short(), ref.Publisher, errNotAdmitted)
 		}
+		entry, err := offers[i].Entry()
 		if err != nil {
 			return err
 		}
-		prepared, err := n.ready(ctx, ref.ID)
-		switch {
-		case err != nil:
-			return err
-		case prepared != nil:
-			there = append(there, prepared)
-		case entry == nil:
-			return fmt.Errorf("cannot prepare %s: package %s is no longer in the index of %s: %w", ref.Name, ref.ID.Short(), ref.Publisher, errNotAdmitted)
-		case request.DryRun:
+		if request.DryRun {
 			absent = append(absent, &api.Prepared{ID: ref.ID, Fetched: entry.BlobSize, Private: []repo.File{}})
-		default:
+		} else {
 			waits = append(waits, n.start(guest, ref, entry))
 		}
 	}
@@ -91,45 +87,58 @@ func (n *Nest) grant(ctx context.Context, guest string, there []*api.Prepared, e
 	return nil
 }
 
-// admit returns the index entry of a package that the nest itself has found
-// in a verified index of that publisher.
-func (n *Nest) admit(ctx context.Context, ref api.PackageRef) (*index.Entry, error) {
-	if n.repositories[ref.Repository] == nil {
-		return nil, fmt.Errorf("cannot prepare %s: this nest does not follow repository %s: %w", ref.Name, ref.Repository.Short(), errUnknown)
-	}
-	entry, err := n.State.Admitted(ctx, ref)
-	if errors.Is(err, state.ErrNotFound) {
-		return nil, fmt.Errorf("cannot prepare %s: package %s is not in the index of %s: %w", ref.Name, ref.ID.Short(), ref.Publisher, errNotAdmitted)
-	}
-	return entry, err
+// distinct returns each package once.
+func distinct(refs []api.PackageRef) []api.PackageRef {
+	seen := map[repo.Digest]bool{}
+	return slices.DeleteFunc(slices.Clone(refs), func(ref api.PackageRef) bool {
+		again := seen[ref.ID]
+		seen[ref.ID] = true
+		return again
+	})
 }
 
-// holds returns not, unless the guest may have the package's layer already:
-// what it has installed it may place in another way, although its publisher
-// no longer has it.
-func (n *Nest) holds(ctx context.Context, guest string, id repo.Digest, not error) error {
-	entitled, err := n.State.Entitled(ctx, guest)
-	if err == nil && !entitled[id] {
-		return not
+// offers returns what there is of packages that the guest may have: those that
+// the nest itself has found in a verified index of that publisher, and those
+// whose layers it was entitled to before: what it has installed it may place in
+// another way, although its publisher no longer has it.
+func (n *Nest) offers(ctx context.Context, guest string, refs []api.PackageRef) ([]state.Offer, error) {
+	for _, ref := range refs {
+		if n.repositories[ref.Repository] == nil {
+			return nil, fmt.Errorf("cannot prepare %s: this nest does not follow repository %s: %w", ref.Name, ref.Repository.Short(), errUnknown)
+		}
 	}
-	return err
-}
-
-// ready returns what is said of a layer that is in its place, or nil.
-func (n *Nest) ready(ctx context.Context, id repo.Digest) (*api.Prepared, error) {
-	layer, err := n.State.Layer(ctx, id)
-	if errors.Is(err, state.ErrNotFound) {
-		return nil, nil
-	}
+	offers, err := n.State.Offers(ctx, refs)
 	if err != nil {
 		return nil, err
 	}
-	if _, placed := n.Store.Layer(id); !placed {
-		return nil, nil // its job is about to place it, or to try again
+	var entitled map[repo.Digest]bool
+	for i, ref := range refs {
+		if offers[i].Admitted() {
+			continue
+		}
+		if entitled == nil {
+			if entitled, err = n.State.Entitled(ctx, guest); err != nil {
+				return nil, err
+			}
+		}
+		if !entitled[ref.ID] {
+			return nil, fmt.Errorf("cannot prepare %s: package %s is not in the index of %s: %w", ref.Name, ref.ID.Short(), ref.Publisher, errNotAdmitted)
+		}
+	}
+	return offers, nil
+}
+
+// ready returns what is said of a layer that is in its place, or nil.
+func (n *Nest) ready(layer *state.Layer) *api.Prepared {
+	if layer == nil {
+		return nil
+	}
+	if _, placed := n.Store.Layer(layer.ID); !placed {
+		return nil // its job is about to place it, or to try again
 	}
 	return &api.Prepared{
-		ID: id, Cached: true, Shared: layer.Stored + layer.Shared, Private: layer.Private, Manifest: layer.Manifest,
-	}, nil
+		ID: layer.ID, Cached: true, Shared: layer.Stored + layer.Shared, Private: layer.Private, Manifest: layer.Manifest,
+	}
 }
 
 // wait is one package that a guest waits for.

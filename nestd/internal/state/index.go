@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"stork/nestd/api"
 	"stork/repo"
 	"stork/repo/index"
 )
@@ -268,23 +267,4 @@ func shardText(ctx context.Context, tx *sql.Tx, id int64) ([]byte, error) {
 		return nil
 	})
 	return append(text, "]}"...), err
-}
-
-// Admitted returns the index entry of a package that is in the current or
-// previous index of that publisher of that repository under that name, or
-// ErrNotFound.
-func (s *State) Admitted(ctx context.Context, ref api.PackageRef) (*index.Entry, error) {
-	e := new(index.Entry)
-	err := s.read(ctx, "look up package", func(tx *sql.Tx) error {
-		var raw []byte
-		err := tx.QueryRowContext(ctx, `SELECT p.entry FROM packages p
-			JOIN index_shards l ON l.shard = p.shard JOIN indexes x ON x.id = l.idx
-			WHERE p.record = ? AND p.name = ? AND x.repository = ? AND x.publisher = ? AND x.rank < ? LIMIT 1`,
-			ref.ID[:], string(ref.Name), ref.Repository[:], string(ref.Publisher), rankAdded).Scan(&raw)
-		if err != nil {
-			return err
-		}
-		return repo.DecodeStrict(raw, e)
-	})
-	return e, err
 }

@@ -87,10 +87,14 @@ const layerColumns = `id, staging, manifest, manifest_size, private, stored, sha
 func (s *State) Layer(ctx context.Context, id repo.Digest) (*Layer, error) {
 	var l *Layer
 	err := s.read(ctx, "look up layer", func(tx *sql.Tx) (err error) {
-		l, err = scanLayer(tx.QueryRowContext(ctx, `SELECT `+layerColumns+` FROM layers WHERE id = ?`, id[:]))
+		l, err = layer(ctx, tx, id)
 		return err
 	})
 	return l, err
+}
+
+func layer(ctx context.Context, tx *sql.Tx, id repo.Digest) (*Layer, error) {
+	return scanLayer(tx.QueryRowContext(ctx, `SELECT `+layerColumns+` FROM layers WHERE id = ?`, id[:]))
 }
 
 // Layers lists all layers by ID.

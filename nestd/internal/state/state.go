@@ -38,6 +38,11 @@ type Options struct {
 // readers is how many queries run beside each other.
 const readers = 8
 
+// statements has each connection keep that many statements compiled: most
+// calls run a few that are always the same, and compiling takes longer than
+// running them.
+const statements = "&_stmt_cache_size=64"
+
 // Open opens the database, making or migrating it as needed.
 func Open(ctx context.Context, o Options) (*State, error) {
 	if o.Now == nil {
@@ -47,7 +52,7 @@ func Open(ctx context.Context, o Options) (*State, error) {
 		return nil, fmt.Errorf("cannot open state: %w", err)
 	}
 	writer, err := sql.Open("sqlite3", dsn(o.Path,
-		"_journal_mode=WAL&_busy_timeout=5000&_txlock=immediate&_foreign_keys=1&_synchronous=FULL&_cache_size=-65536"))
+		"_journal_mode=WAL&_busy_timeout=5000&_txlock=immediate&_foreign_keys=1&_synchronous=FULL&_cache_size=-65536"+statements))
 	if err != nil {
 		return nil, fmt.Errorf("cannot open state: %w", err)
 	}
@@ -55,7 +60,7 @@ func Open(ctx context.Context, o Options) (*State, error) {
 	if err := migrate(ctx, writer); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open state %s: %w", o.Path, err), writer.Close())
 	}
-	reader, err := sql.Open("sqlite3", dsn(o.Path, "mode=ro&_query_only=1&_busy_timeout=5000&_txlock=deferred&_cache_size=-16384"))
+	reader, err := sql.Open("sqlite3", dsn(o.Path, "mode=ro&_query_only=1&_busy_timeout=5000&_txlock=deferred&_cache_size=-16384"+statements))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open state: %w", err), writer.Close())
 	}

@@ -271,7 +271,7 @@ func TestRanks(t *testing.T) {
 	for n, g := range generations {
 		addIndex(t, s, g, docs)
 		if n > 0 {
-			if _, err := s.Admitted(ctx, ref(fmt.Sprintf("new%d", n-1), "1")); !errors.Is(err, ErrNotFound) {
+			if _, err := admits(s, ref(fmt.Sprintf("new%d", n-1), "1")); !errors.Is(err, ErrNotFound) {
 				t.Errorf("generation %d admits before it is shown: %v", n, err)
 			}
 		}
@@ -294,7 +294,7 @@ func TestRanks(t *testing.T) {
 	}
 	must(t, s.ShowIndexes(ctx, repository, nil, []repo.Publisher{"alice"})) // its role does not verify today
 	must(t, s.ShowIndexes(ctx, repository, nil, []repo.Publisher{"alice"}))
-	if _, err := s.Admitted(ctx, ref("new2", "1")); err != nil {
+	if _, err := admits(s, ref("new2", "1")); err != nil {
 		t.Errorf("the last good index of a broken role is gone: %v", err)
 	}
 	must(t, s.ShowIndexes(ctx, repository, nil, nil)) // it was removed
@@ -311,14 +311,26 @@ func count(t testing.TB, s *State, table string) (n int) {
 	return n
 }
 
-func TestAdmitted(t *testing.T) {
+// admits returns the entry of a package that may be had.
+func admits(s *State, ref api.PackageRef) (*index.Entry, error) {
+	offers, err := s.Offers(ctx, []api.PackageRef{ref})
+	switch {
+	case err != nil:
+		return nil, err
+	case !offers[0].Admitted():
+		return nil, ErrNotFound
+	}
+	return offers[0].Entry()
+}
+
+func TestOffers(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	tree, docs := sample(t)
 	addIndex(t, s, tree, docs)
 	must(t, s.ShowIndexes(ctx, repository, []repo.Digest{tree.Object.Digest}, nil))
 	good := api.PackageRef{ID: entry("web", "2").Record.Digest, Name: "web", Publisher: "alice", Repository: repository}
-	e, err := s.Admitted(ctx, good)
+	e, err := admits(s, good)
 	if err != nil || e.Version != "2" || e.BlobSize != 1000 {
 		t.Fatalf("got %+v, %v", e, err)
 	}
@@ -328,7 +340,7 @@ func TestAdmitted(t *testing.T) {
 	} {
 		bad := good
 		change(&bad)
-		if _, err := s.Admitted(ctx, bad); !errors.Is(err, ErrNotFound) {
+		if _, err := admits(s, bad); !errors.Is(err, ErrNotFound) {
 			t.Errorf("another %s: %v", name, err)
 		}
 	}
