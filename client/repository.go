@@ -23,9 +23,11 @@ type Repository struct {
 	caller *caller
 	root   repo.Digest
 
-	mu    sync.Mutex                // guards what follows
-	asked bool                      // whether ahead was brought
-	ahead map[string]*api.TrustFile // by path
+	mu      sync.Mutex                // guards what follows
+	asked   bool                      // whether ahead was brought
+	ahead   map[string]*api.TrustFile // by path
+	digest  repo.Digest               // of all that was brought
+	besides bool                      // something else was asked for, that is not named by its content
 }
 
 // Repository returns the repository with that first root.
@@ -59,29 +61,54 @@ func (r *Repository) take(ctx context.Context, path string) (*api.TrustFile, err
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.asked && strings.HasSuffix(path, ".root.json") {
-		if err := r.bring(ctx); err != nil {
+		if _, err := r.bring(ctx, repo.Digest{}); err != nil {
 			return nil, err
 		}
 	}
 	file := r.ahead[path]
 	delete(r.ahead, path)
+	r.besides = r.besides || file == nil && !repo.IsDataPath(path)
 	return file, nil
+}
+
+// Known asks for the files that come ahead and reports whether these are the
+// ones of that digest. Then only the documents among them have come.
+func (r *Repository) Known(ctx context.Context, digest repo.Digest) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bring(ctx, digest)
+}
+
+// Brought returns the digest of the files that came ahead, and false if others
+// were asked for besides.
+func (r *Repository) Brought() (repo.Digest, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.digest, !r.besides && !r.digest.IsZero()
 }
 
 // bring asks for the files that come ahead. That the nest has no answer to
 // that is no error: everything can be asked for by its path.
-func (r *Repository) bring(ctx context.Context) error {
+func (r *Repository) bring(ctx context.Context, known repo.Digest) (same bool, err error) {
+	route := api.TrustRoute + r.root.Hex()
+	if !known.IsZero() {
+		route += "?known=" + known.Hex()
+	}
 	var trust api.Trust
 	var wire *api.Error
-	err := r.caller.call(ctx, http.MethodGet, api.TrustRoute+r.root.Hex(), nil, &trust)
+	err = r.caller.call(ctx, http.MethodGet, route, nil, &trust)
 	if err != nil && !errors.As(err, &wire) {
-		return err
+		return false, err
 	}
-	r.asked, r.ahead = true, map[string]*api.TrustFile{}
+	same = trust.Same && !known.IsZero()
+	r.asked, r.digest, r.ahead = !same, repo.Digest{}, map[string]*api.TrustFile{}
+	if !same && len(trust.Files) > 0 {
+		r.digest = trust.Digest()
+	}
 	for i := range trust.Files {
 		r.ahead[trust.Files[i].Path] = &trust.Files[i]
 	}
-	return nil
+	return same, nil
 }
 
 // get asks for one file.

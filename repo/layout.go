@@ -1,6 +1,9 @@
 package repo
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // A repository is a tree of static files, and a nest shows the same tree to
 // its guests. Paths have no leading slash. Only [TimestampPath] ever changes,
@@ -23,7 +26,13 @@ func KeyDocumentPath(role Role, version int64) string {
 
 // DataPath is where index parts, records, file lists, policies and other
 // documents are served.
-func DataPath(d Digest) string { return fanOut("data/", d) }
+func DataPath(d Digest) string { return fanOut(dataDir, d) }
+
+const dataDir = "data/"
+
+// IsDataPath reports whether a path is that of a document, which is named by
+// its content and never changes.
+func IsDataPath(path string) bool { return strings.HasPrefix(path, dataDir) }
 
 // BlobPath is where package files are served.
 func BlobPath(d Digest) string { return fanOut("blobs/", d) }

@@ -105,7 +105,7 @@ func (c *Client) Offline(ctx context.Context, src Source, grace time.Duration) (
 	verified, floors := err == nil, r.floors
 	saveErr := c.update(func(s *trustState) (bool, error) {
 		changed := s.sawTime(now)
-		return verified && s.Floors.raise(floors) || changed, nil
+		return verified && s.raise(floors) || changed, nil
 	})
 	if err == nil {
 		err = saveErr

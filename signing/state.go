@@ -30,6 +30,7 @@ const (
 type trustState struct {
 	Floors     repositoryFloors         `json:"floors"`
 	Format     int                      `json:"format"`
+	Memo       *Memo                    `json:"memo,omitempty"`
 	Pins       map[repo.Digest]pinFloor `json:"pins,omitempty"` // by the pin's digest
 	Repository repo.Digest              `json:"repository"`
 	Time       int64                    `json:"time"` // highest time seen, seconds since the epoch
@@ -95,6 +96,15 @@ func (s *repositoryFloors) checkSnapshot(f repositoryFloors) error {
 	return nil
 }
 
+// raise lifts the repository's floors.
+func (s *trustState) raise(f repositoryFloors) bool {
+	if !s.Floors.raise(f) {
+		return false
+	}
+	s.Memo = nil
+	return true
+}
+
 // raise lifts the floors to f and reports whether that changed anything. If
 // another process has meanwhile come further, its floors stay.
 func (s *repositoryFloors) raise(f repositoryFloors) bool {
@@ -146,6 +156,7 @@ func (s *trustState) raisePin(pin repo.Digest, chain []*KeyDocument, version int
 		s.Pins = map[repo.Digest]pinFloor{}
 	}
 	s.Pins[pin] = next
+	s.Memo = nil
 	return true
 }
 

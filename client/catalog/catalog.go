@@ -120,46 +120,52 @@ func (c *Catalog) openRepository(ctx context.Context, o Options, pin api.Reposit
 	if err != nil {
 		return false, err
 	}
+	if known, err := c.recall(ctx, o, pin, trust, files); known || err != nil {
+		return known, err
+	}
 	grace := graceFile{o.Disk, filepath.Join(o.TrustDir, pin.Root.Hex(), "offline.json")}
-	snapshot, rules, err := refresh(ctx, trust, files, o.Pins.Owner, grace)
-	if err != nil || rules == nil {
+	f, err := refresh(ctx, trust, files, o.Pins.Owner, grace)
+	if err != nil || f.rules == nil {
 		return false, errors.Join(err, trust.Keep())
 	}
-	shelves := len(c.shelves)
-	err = c.openShelves(ctx, snapshot, files, pin.Root, rules)
+	shelves, unlisted := len(c.shelves), len(c.unlisted)
+	err = c.openShelves(ctx, f)
+	if err == nil {
+		err = c.remember(trust, files, f, o.Pins.Owner, shelves, unlisted)
+	}
 	if err := errors.Join(err, trust.Keep()); err != nil { // rule G5
 		c.shelves = c.shelves[:shelves] // all of a repository or nothing
 		return false, err
 	}
-	c.followed = append(c.followed, followed{snapshot, files, rules})
-	c.served = append(c.served, Served{pin, snapshot.Version(), snapshot.Expires()})
+	c.followed = append(c.followed, f)
+	c.served = append(c.served, Served{pin, f.snapshot.Version(), f.snapshot.Expires()})
 	return true, nil
 }
 
-// refresh verifies the newest metadata and the owner's policy, nil if there is
-// none. If something has expired, it tries again with the time that the policy
+// refresh verifies the newest metadata and the owner's policy, without rules if
+// there is none. If something has expired, it tries again with the time that the policy
 // granted when it was last seen; and if the policy that this leads to grants
 // less, once more with that.
-func refresh(ctx context.Context, trust *signing.Client, files Files, owner repo.Digest, grace graceFile) (*signing.Snapshot, *policy.Policy, error) {
+func refresh(ctx context.Context, trust *signing.Client, files *memory, owner repo.Digest, grace graceFile) (followed, error) {
 	for given := time.Duration(0); ; {
-		snapshot, rules, err := verified(ctx, trust, files, owner, given)
+		f, err := verified(ctx, trust, files, owner, given)
 		if errors.Is(err, signing.ErrExpired) && given == 0 {
 			last, loadErr := grace.load()
 			if loadErr != nil || last == 0 {
-				return nil, nil, errors.Join(err, loadErr)
+				return f, errors.Join(err, loadErr)
 			}
 			given = last
 			continue
 		}
 		if err != nil {
-			return nil, nil, err
+			return f, err
 		}
 		granted := time.Duration(0)
-		if rules != nil {
-			granted = time.Duration(rules.Offline)
+		if f.rules != nil {
+			granted = time.Duration(f.rules.Offline)
 		}
 		if err := grace.save(granted); err != nil || given <= granted {
-			return snapshot, rules, err
+			return f, err
 		}
 		given = granted
 	}
@@ -167,60 +173,55 @@ func refresh(ctx context.Context, trust *signing.Client, files Files, owner repo
 
 // verified reads metadata and policy, whose expiry is judged as it was given
 // ago.
-func verified(ctx context.Context, trust *signing.Client, files Files, owner repo.Digest, given time.Duration) (*signing.Snapshot, *policy.Policy, error) {
-	snapshot, err := trust.Offline(ctx, files, given)
-	if err != nil {
-		return nil, nil, err
+func verified(ctx context.Context, trust *signing.Client, files *memory, owner repo.Digest, given time.Duration) (followed, error) {
+	f := followed{repository: trust.Root(), files: files}
+	var err error
+	if f.snapshot, err = trust.Offline(ctx, files, given); err != nil {
+		return f, err
 	}
-	rules, err := ownersPolicy(ctx, snapshot, files, owner)
+	err = f.ownersPolicy(ctx, owner)
 	if errors.Is(err, fs.ErrNotExist) {
-		return snapshot, nil, nil
+		f.rules, err = nil, nil
 	}
-	return snapshot, rules, err
+	return f, err
 }
 
 // ownersPolicy reads the trust policy that the pinned owner has published in
 // this repository. That there is none is [fs.ErrNotExist].
-func ownersPolicy(ctx context.Context, s *signing.Snapshot, files Files, owner repo.Digest) (*policy.Policy, error) {
-	pin, err := s.FindRole(ctx, owner)
+func (f *followed) ownersPolicy(ctx context.Context, owner repo.Digest) error {
+	pin, err := f.snapshot.FindRole(ctx, owner)
 	if err != nil {
-		return nil, fmt.Errorf("cannot find the owner: %w", err)
+		return fmt.Errorf("cannot find the owner: %w", err)
 	}
-	object, err := s.Lookup(ctx, pin, signing.PolicyTarget(pin.Role.Publisher()))
-	if err != nil {
-		return nil, err
+	if f.policy, err = f.snapshot.Lookup(ctx, pin, signing.PolicyTarget(pin.Role.Publisher())); err != nil {
+		return err
 	}
-	b, err := files.Document(ctx, object)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the owner's policy: %w", err)
+	if f.rules, err = policyAt(ctx, f.files, f.policy); err != nil {
+		return err
 	}
-	rules, err := policy.Decode(b)
-	if err != nil {
-		return nil, err
-	}
-	return rules, rules.CheckOrigin(pin.Role, s.Repository())
+	return f.rules.CheckOrigin(pin.Role, f.repository)
 }
 
 // openShelves verifies the index root of every publisher that the policy
 // names. One that has not published, or that does not verify under the
 // policy's pin, is left out and remembered.
-func (c *Catalog) openShelves(ctx context.Context, s *signing.Snapshot, files *memory, root repo.Digest, rules *policy.Policy) error {
-	for _, pin := range rules.Publishers() {
+func (c *Catalog) openShelves(ctx context.Context, f followed) error {
+	for _, pin := range f.rules.Publishers() {
 		publisher := pin.Role.Publisher()
-		object, err := s.Lookup(ctx, pin, signing.IndexTarget(publisher))
+		object, err := f.snapshot.Lookup(ctx, pin, signing.IndexTarget(publisher))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			c.unlisted = append(c.unlisted, Unlisted{root, publisher, "has published nothing here"})
+			c.unlisted = append(c.unlisted, Unlisted{f.repository, publisher, "has published nothing here"})
 			continue
 		case errors.Is(err, signing.ErrUntrusted), errors.Is(err, signing.ErrExpired), errors.Is(err, signing.ErrMissing):
-			c.unlisted = append(c.unlisted, Unlisted{root, publisher, err.Error()})
+			c.unlisted = append(c.unlisted, Unlisted{f.repository, publisher, err.Error()})
 			continue
 		case err != nil:
 			return fmt.Errorf("cannot look up the index of %s: %w", publisher, err)
 		}
 		c.shelves = append(c.shelves, &shelf{
-			repository: root, publisher: publisher, key: pin.Digest, policy: rules,
-			files: files, root: object,
+			repository: f.repository, publisher: publisher, key: pin.Digest, policy: f.rules,
+			files: f.files, root: object,
 		})
 	}
 	return nil

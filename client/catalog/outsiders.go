@@ -16,9 +16,21 @@ import (
 
 // followed is a repository with its owner's policy.
 type followed struct {
-	snapshot *signing.Snapshot
-	files    *memory
-	rules    *policy.Policy
+	repository repo.Digest
+	files      *memory
+	policy     repo.Object // what rules were read from
+	rules      *policy.Policy
+	snapshot   *signing.Snapshot // nil where what was verified is remembered
+	again      func(context.Context) (*signing.Snapshot, error)
+}
+
+// verify returns the repository's snapshot, which is verified now if what it
+// led to was remembered.
+func (f *followed) verify(ctx context.Context) (*signing.Snapshot, error) {
+	if f.snapshot != nil {
+		return f.snapshot, nil
+	}
+	return f.again(ctx)
 }
 
 // Refusals returns the packages that a spec or requirement of that text could
@@ -88,15 +100,19 @@ func (c *Catalog) outsiders(ctx context.Context, terms []string) ([]Refusal, err
 // strangers returns the indexes of publishers in a repository that are not on
 // the catalog's shelves.
 func (c *Catalog) strangers(ctx context.Context, f followed) ([]*shelf, error) {
+	snapshot, err := f.verify(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var list []*shelf
-	for _, role := range f.snapshot.Roles() {
-		publisher, repository := role.Publisher(), f.snapshot.Repository()
+	for _, role := range snapshot.Roles() {
+		publisher, repository := role.Publisher(), f.repository
 		if role.IsOwner() || slices.ContainsFunc(c.shelves, func(s *shelf) bool {
 			return s.publisher == publisher && s.repository == repository
 		}) {
 			continue
 		}
-		object, err := f.snapshot.LookupDelegated(ctx, role, signing.IndexTarget(publisher))
+		object, err := snapshot.LookupDelegated(ctx, role, signing.IndexTarget(publisher))
 		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, signing.ErrUntrusted),
 			errors.Is(err, signing.ErrExpired), errors.Is(err, signing.ErrMissing):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 
 	"stork/client/share"
 	"stork/repo"
@@ -80,7 +81,7 @@ func (r *run) state(n int) *State {
 			s.mounted(&plan.Elements[st.Element])
 		case removeStep:
 			if !slices.ContainsFunc(r.journal.Add, func(p Installed) bool { return p.Ref.ID == st.ID }) {
-				s.Packages = slices.DeleteFunc(s.Packages, func(p Installed) bool { return p.Ref.ID == st.ID })
+				s.drop(st.ID)
 			}
 			if !slices.Contains(r.progress.Left, i) {
 				s.mounted(&plan.Elements[st.Element])
@@ -94,7 +95,27 @@ func (r *run) state(n int) *State {
 // add puts a package into the state. Those that it takes paths from are still
 // there, without these paths, until they are removed themselves.
 func (s *State) add(p *Installed, e *share.Element) {
-	s.Packages = slices.DeleteFunc(s.Packages, func(have Installed) bool { return have.Ref.ID == p.Ref.ID })
+	s.drop(p.Ref.ID)
+	if len(e.Shifts)+len(e.Takes) > 0 {
+		s.giveWay(p, e)
+	}
+	// Behind those of its name. Packages come by the hundred, and are large.
+	n := sort.Search(len(s.Packages), func(i int) bool { return s.Packages[i].Ref.Name > p.Ref.Name })
+	s.Packages = slices.Insert(s.Packages, n, *p)
+}
+
+// drop takes a package out of the state.
+func (s *State) drop(id repo.Digest) {
+	for i := range s.Packages {
+		if s.Packages[i].Ref.ID == id {
+			s.Packages = slices.Delete(s.Packages, i, i+1)
+			return
+		}
+	}
+}
+
+// giveWay changes how packages are placed that are in the way of another.
+func (s *State) giveWay(p *Installed, e *share.Element) {
 	for i := range s.Packages {
 		have := &s.Packages[i]
 		for j := range e.Shifts {
@@ -106,16 +127,6 @@ func (s *State) add(p *Installed, e *share.Element) {
 			have.Placed = have.Placed.Without(&p.Placed)
 		}
 	}
-	s.Packages = append(s.Packages, *p)
-	slices.SortStableFunc(s.Packages, func(a, b Installed) int {
-		switch {
-		case a.Ref.Name < b.Ref.Name:
-			return -1
-		case a.Ref.Name > b.Ref.Name:
-			return 1
-		}
-		return 0
-	})
 }
 
 // count tells what has become of the packages.

@@ -194,10 +194,11 @@ func (o *order) silent() bool {
 func (o *order) place(i int) {
 	p := &o.work.install[i]
 	o.steps = append(o.steps, step{Kind: placeStep, ID: p.Ref.ID, Name: p.Record.NEVRA().String(), Element: i})
-	o.present = append(slices.Clone(o.present), newHolder(p))
+	o.present = append(o.present, newHolder(p)) // who looks at an earlier state sees no further than that
 }
 
-// remove's element is filled in once the plan is made.
+// remove's element is filled in once the plan is made. What others look at
+// stays as it is.
 func (o *order) remove(old *Installed) {
 	o.steps = append(o.steps, step{Kind: removeStep, ID: old.Ref.ID, Name: old.NEVRA().String()})
 	i := slices.IndexFunc(o.present, func(h holder) bool { return h.id == old.Ref.ID })

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 
 	"stork/repo"
@@ -11,7 +13,7 @@ import (
 //
 //	GET  /v1/status                          Status
 //	GET  /v1/repositories/{repository}/...   the repository's static tree as the nest holds it (repo/layout.go), without blobs
-//	GET  /v1/trust/{repository}              Trust
+//	GET  /v1/trust/{repository}?known={…}    Trust
 //	POST /v1/query                           QueryRequest → QueryResponse
 //	POST /v1/proof/{repository}              ProofRequest → documents, each behind its length
 //	POST /v1/prepare                         PrepareRequest → a stream of Event, one JSON document a line
@@ -87,8 +89,31 @@ type RepositoryStatus struct {
 // publishers whom that names, so that verifying them takes one round trip and
 // not one for each. It is a service and no promise: what is missing is asked
 // for by its own path, and nothing in it is believed unverified.
+//
+// A guest that remembers what the files led to, and says so by naming their
+// digest (known, in hexadecimal), is told if they are still the same; then only
+// the documents among them come.
 type Trust struct {
 	Files []TrustFile `json:"files"`
+	Same  bool        `json:"same,omitempty"`
+}
+
+// Digest names the files: the SHA-256 of each one's path, whether it is there,
+// and its content, the first and the last behind their lengths (8 bytes,
+// big-endian).
+func (t *Trust) Digest() repo.Digest {
+	h := sha256.New()
+	part := func(b []byte) {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
+		h.Write(b)
+	}
+	for i := range t.Files {
+		f := &t.Files[i]
+		part([]byte(f.Path))
+		h.Write([]byte{map[bool]byte{true: 1}[f.Absent]})
+		part(f.Content)
+	}
+	return repo.Digest(h.Sum(nil))
 }
 
 // TrustFile is one file of the static tree.

@@ -96,7 +96,7 @@ func (n *Nest) Read(ctx context.Context, root repo.Digest, path string) ([]byte,
 	if !ok {
 		return nil, absent("repository " + root.Short())
 	}
-	if !strings.HasPrefix(path, "data/") {
+	if !repo.IsDataPath(path) {
 		return r.mirror.read(path)
 	}
 	digest, err := repo.ParseHex(path[strings.LastIndexByte(path, '/')+1:])

@@ -18,20 +18,44 @@ import (
 type trusts struct {
 	mu       sync.Mutex
 	snapshot *signing.Snapshot
-	by       map[repo.Digest]*api.Trust // by owner
+	by       map[repo.Digest]*told // by owner
+}
+
+// told is what guests of one owner are told, and what those are that know it.
+type told struct {
+	digest repo.Digest
+	all    *api.Trust
+	same   *api.Trust
+}
+
+func newTold(all *api.Trust) *told {
+	same := &api.Trust{Same: true, Files: []api.TrustFile{}}
+	for _, f := range all.Files {
+		if repo.IsDataPath(f.Path) {
+			same.Files = append(same.Files, f)
+		}
+	}
+	return &told{digest: all.Digest(), all: all, same: same}
+}
+
+func (t *told) answer(known repo.Digest) *api.Trust {
+	if known == t.digest {
+		return t.same
+	}
+	return t.all
 }
 
 // show begins anew with a snapshot that guests see from now on.
 func (t *trusts) show(snapshot *signing.Snapshot) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.snapshot, t.by = snapshot, map[repo.Digest]*api.Trust{}
+	t.snapshot, t.by = snapshot, map[repo.Digest]*told{}
 }
 
 // Trust returns the files that a guest reads to verify a repository, as far as
 // the nest holds them. Where another snapshot is shown meanwhile, the files are
-// still those of one: the older.
-func (n *Nest) Trust(ctx context.Context, guest string, root repo.Digest) (*api.Trust, error) {
+// still those of one: the older. known names the files that the guest knows.
+func (n *Nest) Trust(ctx context.Context, guest string, root, known repo.Digest) (*api.Trust, error) {
 	g, err := n.guest(ctx, guest)
 	if err != nil {
 		return nil, err
@@ -46,15 +70,15 @@ func (n *Nest) Trust(ctx context.Context, guest string, root repo.Digest) (*api.
 	if t.snapshot == nil {
 		return &api.Trust{Files: []api.TrustFile{}}, nil
 	}
-	if known := t.by[g.Owner]; known != nil {
-		return known, nil
+	if told := t.by[g.Owner]; told != nil {
+		return told.answer(known), nil
 	}
 	w := &trustWalk{nest: n, repository: r, answer: &api.Trust{Files: []api.TrustFile{}}, seen: map[string]bool{}}
 	if err := w.walk(ctx, t.snapshot, g.Owner); err != nil {
 		return nil, fmt.Errorf("cannot gather what verifies repository %s: %w", root.Short(), err)
 	}
-	t.by[g.Owner] = w.answer
-	return w.answer, nil
+	t.by[g.Owner] = newTold(w.answer)
+	return t.by[g.Owner].answer(known), nil
 }
 
 // trustWalk gathers files up to MaxTrust bytes.

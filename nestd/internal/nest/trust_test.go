@@ -53,7 +53,7 @@ func (c carried) Fetch(_ context.Context, path string, _ int64) ([]byte, error) 
 // trustOf asks for what verifies the repository.
 func trustOf(t *testing.T, n *Nest, guest string, root repo.Digest) carried {
 	t.Helper()
-	answer, err := n.Trust(context.Background(), guest, root)
+	answer, err := n.Trust(context.Background(), guest, root, repo.Digest{})
 	must(t, err)
 	files := carried{}
 	for _, f := range answer.Files {
@@ -109,11 +109,46 @@ func TestTrust(t *testing.T) {
 	if _, second := o.verify(ctx, t, trustOf(t, n, "g1", o.root)); second == first || second != o.index.Object.Digest {
 		t.Errorf("index root %s after %s, want %s", second, first, o.index.Object.Digest)
 	}
-	if _, err := n.Trust(ctx, "g1", repo.DigestOf(nil)); Explain(err).Code != api.NotFound {
+	if _, err := n.Trust(ctx, "g1", repo.DigestOf(nil), repo.Digest{}); Explain(err).Code != api.NotFound {
 		t.Errorf("another repository: %v", err)
 	}
-	if _, err := n.Trust(ctx, "g2", o.root); Explain(err).Code != api.NotFound {
+	if _, err := n.Trust(ctx, "g2", o.root, repo.Digest{}); Explain(err).Code != api.NotFound {
 		t.Errorf("another guest: %v", err)
+	}
+}
+
+// TestTrustKnown: who knows the files is told that they are the same, and gets
+// the documents; not once there are others.
+func TestTrustKnown(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	o := newOrigin(t)
+	o.publishPolicy(1)
+	o.publish(hello("one"))
+	n := startNest(t, o)
+	_, err := n.AddGuest(ctx, api.GuestRequest{Name: "g1", Owner: o.owner.Pin().Digest})
+	must(t, err)
+	refreshed(t, n)
+	all, err := n.Trust(ctx, "g1", o.root, repo.Digest{})
+	must(t, err)
+	if all.Same || len(all.Files) == 0 {
+		t.Errorf("same: %v, %d files", all.Same, len(all.Files))
+	}
+	documents := 0
+	for _, f := range all.Files {
+		if repo.IsDataPath(f.Path) {
+			documents++
+		}
+	}
+	same, err := n.Trust(ctx, "g1", o.root, all.Digest())
+	must(t, err)
+	if !same.Same || len(same.Files) != documents || documents != 2 {
+		t.Errorf("same: %v, %d files, want %d", same.Same, len(same.Files), documents)
+	}
+	o.publish(hello("two"))
+	refreshed(t, n)
+	if other, err := n.Trust(ctx, "g1", o.root, all.Digest()); err != nil || other.Same || other.Digest() == all.Digest() {
+		t.Errorf("after a change: %+v, %v", other, err)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"stork/nestd/api"
 	"stork/nestd/internal/attach"
@@ -42,7 +41,7 @@ func readFile(c *call) (any, error) {
 	header := c.out.Header()
 	header.Set("Content-Type", "application/octet-stream")
 	header.Set("Content-Length", strconv.Itoa(len(b)))
-	if strings.HasPrefix(path, "data/") {
+	if repo.IsDataPath(path) {
 		header.Set("Cache-Control", "immutable")
 	}
 	c.deadline(writeTimeout)
@@ -55,7 +54,11 @@ func trust(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.server.options.Nest.Trust(c.in.Context(), c.guest, root)
+	known, err := repo.ParseHex(c.in.URL.Query().Get("known"))
+	if err != nil {
+		known = repo.Digest{} // nothing that it could be
+	}
+	return c.server.options.Nest.Trust(c.in.Context(), c.guest, root, known)
 }
 
 func query(c *call) (any, error) {
