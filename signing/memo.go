@@ -41,6 +41,10 @@ func (c *Client) Recall() (*Memo, error) {
 // Seen records the time, as a refresh does.
 func (c *Client) Seen() error {
 	now := c.opts.Now()
+	state, err := c.current()
+	if err != nil || !state.sawTime(now) {
+		return err
+	}
 	return c.update(func(s *trustState) (bool, error) { return s.sawTime(now), nil })
 }
 

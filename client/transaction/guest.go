@@ -157,12 +157,10 @@ func (g *Guest) takeLock() error {
 		return fmt.Errorf("cannot lock the guest: %w", err)
 	}
 	g.lock = f
-	// Only a message for others: nothing is lost if it does not get there.
-	pid := strconv.Itoa(os.Getpid()) + "\n"
-	if err := f.Truncate(0); err == nil {
-		if _, err := f.WriteAt([]byte(pid), 0); err != nil {
-			g.log.Debug("cannot write pid", "err", err)
-		}
+	// Only a message for others: nothing is lost if it does not get there. It
+	// is always as long, for making a file shorter takes the disk its time.
+	if _, err := f.WriteAt(fmt.Appendf(nil, "%-10d\n", os.Getpid()), 0); err != nil {
+		g.log.Debug("cannot write pid", "err", err)
 	}
 	return nil
 }

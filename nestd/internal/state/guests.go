@@ -87,8 +87,10 @@ func (s *State) SetPlacement(ctx context.Context, name string, placement bool) e
 const usedEvery = 3600
 
 // Entitle notes that a guest was admitted for layers, and that they are used.
+// A crash may lose that until the guest refers to one of them, as to what it
+// has not prepared.
 func (s *State) Entitle(ctx context.Context, guest string, layers []repo.Digest) error {
-	return s.write(ctx, "entitle guest", func(tx *sql.Tx) error {
+	return s.writeSoon(ctx, "entitle guest", func(tx *sql.Tx) error {
 		for _, id := range layers {
 			if err := entitle(ctx, tx, guest, id); err != nil {
 				return err

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -94,12 +95,38 @@ func (s *State) write(ctx context.Context, what string, act func(*sql.Tx) error)
 	return inTx(ctx, s.writer, what, act)
 }
 
+// writeSoon is write, but what it changes becomes durable with the next write,
+// or soon by itself: for what a crash may lose, for all that builds on it comes
+// later in the same log.
+func (s *State) writeSoon(ctx context.Context, what string, act func(*sql.Tx) error) error {
+	conn, err := s.writer.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot %s: %w", what, translate(err))
+	}
+	defer func() {
+		_, back := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA synchronous = FULL")
+		if back != nil { // no other write may take this connection
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+		}
+		_ = conn.Close() // goes back, unless it was dropped
+	}()
+	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous = NORMAL"); err != nil {
+		return fmt.Errorf("cannot %s: %w", what, translate(err))
+	}
+	return inTx(ctx, conn, what, act)
+}
+
 // read runs act as one transaction that sees one moment.
 func (s *State) read(ctx context.Context, what string, act func(*sql.Tx) error) error {
 	return inTx(ctx, s.reader, what, act)
 }
 
-func inTx(ctx context.Context, db *sql.DB, what string, act func(*sql.Tx) error) error {
+// beginner begins transactions.
+type beginner interface {
+	BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
+}
+
+func inTx(ctx context.Context, db beginner, what string, act func(*sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("cannot %s: %w", what, translate(err))

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -309,6 +310,32 @@ func count(t testing.TB, s *State, table string) (n int) {
 	t.Helper()
 	must(t, s.reader.QueryRow("SELECT count(*) FROM "+table).Scan(&n))
 	return n
+}
+
+// TestWriteSoon: writes that may be lost leave those alone that may not.
+func TestWriteSoon(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	mode := func(tx *sql.Tx) (mode int, err error) {
+		return mode, tx.QueryRow("PRAGMA synchronous").Scan(&mode)
+	}
+	const normal, full = 1, 2
+	for range 3 {
+		must(t, s.writeSoon(ctx, "look", func(tx *sql.Tx) error {
+			if got, err := mode(tx); err != nil || got != normal {
+				t.Errorf("soon: synchronous is %d, %v", got, err)
+			}
+			return nil
+		}))
+		gone, cancel := context.WithCancel(ctx)
+		_ = s.writeSoon(gone, "be interrupted", func(*sql.Tx) error { cancel(); return gone.Err() })
+		must(t, s.write(ctx, "look", func(tx *sql.Tx) error {
+			if got, err := mode(tx); err != nil || got != full {
+				t.Errorf("now: synchronous is %d, %v", got, err)
+			}
+			return nil
+		}))
+	}
 }
 
 // admits returns the entry of a package that may be had.
