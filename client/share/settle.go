@@ -190,7 +190,7 @@ func (m *merger) content(from *os.File, name string, at place, st info) error {
 		return err
 	}
 	out := os.NewFile(uintptr(fd), name)
-	_, err = io.Copy(out, in)
+	err = copyData(out, in)
 	if err == nil {
 		err = attributes(out, in, st)
 	}
@@ -198,6 +198,36 @@ func (m *merger) content(from *os.File, name string, at place, st info) error {
 		err = m.sync(m.disk.SyncFile, out)
 	}
 	return errors.Join(err, out.Close())
+}
+
+// copyData copies a file with its holes: a file of a guest's may say that it
+// is larger than the disk.
+func copyData(out, in *os.File) error {
+	size, err := in.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	for at := int64(0); at < size; {
+		data, err := in.Seek(at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break // nothing but a hole
+		}
+		if err != nil {
+			return err
+		}
+		if at, err = in.Seek(data, unix.SEEK_HOLE); err != nil {
+			return err
+		}
+		for _, f := range []*os.File{in, out} {
+			if _, err := f.Seek(data, io.SeekStart); err != nil {
+				return err
+			}
+		}
+		if _, err := io.CopyN(out, in, at-data); err != nil && err != io.EOF { // it is shorter by now
+			return err
+		}
+	}
+	return out.Truncate(size)
 }
 
 // attributes gives out what in has: owner, mode, extended attributes but for
