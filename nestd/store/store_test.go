@@ -260,4 +260,16 @@ func TestManyRealLinks(t *testing.T) {
 	if objects, _ := s.CheckObjects(t.Context()); objects != 2 {
 		t.Errorf("%d objects, want 2", objects)
 	}
+	stats, err := s.Stats(t.Context(), []Packaged{of(many, "alice", "many", 0), of(rest, "alice", "rest", 0)}, nil, isPrivate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats.Packaged.Files != 21 || stats.Within.Files != 19 || stats.Packages.Files != 1 || stats.Copies.Files != 1 || stats.Stored.Files != 2 {
+		t.Errorf("stats: %+v; want 21 files, 20 of them saved, and one copy", stats)
+	}
+	mustAddUp(t, stats)
+	if err := s.Remove(t.Context(), many.id); err != nil {
+		t.Fatal(err)
+	}
+	mustBeSound(t, s, rest)
 }

@@ -195,3 +195,42 @@ func TestUsageWithEnvironments(t *testing.T) {
 		}
 	}
 }
+
+// TestEnvironmentsGiveRoomBack: what environments took of the disk, they give
+// back when nobody has them any more, to the block.
+func TestEnvironmentsGiveRoomBack(t *testing.T) {
+	t.Parallel()
+	specs, names := many(8)
+	o, n := preparedFor(t, []string{"g1", "g2"}, specs)
+	ctx := context.Background()
+	layers := filepath.Join(n.Store.Dir(), "layers")
+	// The directories that have the layers stay once they are there.
+	bytes := func() (total int64, names int) {
+		tree, err := measureTree(ctx, n.Store.Dir(), 1<<20)
+		must(t, err)
+		shards, err := os.ReadDir(layers)
+		must(t, err)
+		for _, shard := range shards {
+			var stat unix.Stat_t
+			must(t, unix.Lstat(filepath.Join(layers, shard.Name()), &stat))
+			tree.disk, tree.files = tree.disk-stat.Blocks*512, tree.files-1
+		}
+		return tree.disk, tree.files
+	}
+	before, beforeNames := bytes()
+	mustEnvironment(t, n, "g1", o.want(names[:6]...))
+	mustEnvironment(t, n, "g1", o.want(names...))
+	mustEnvironment(t, n, "g2", o.want(names[2:]...))
+	dropped(t, n)
+	if with, _ := bytes(); with <= before {
+		t.Fatalf("environments take %d bytes", with-before)
+	}
+	must(t, n.References(ctx, "g1", api.References{Environments: []repo.Digest{}}))
+	must(t, n.RemoveGuest(ctx, "g2"))
+	waitFor(t, "the disk", func() bool { // nobody is asked: the nest drops them by itself
+		after, names := bytes()
+		return after == before && names == beforeNames
+	})
+	mustHaveTrees(t, n)
+	checkSound(t, n)
+}
