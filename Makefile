@@ -67,7 +67,7 @@ deps:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		rpm dnf createrepo-c systemd-container iproute2 attr e2fsprogs libcap2-bin \
-		lxc podman crun acl bubblewrap uidmap jq libsolv-tools xz-utils zstd python3-minimal
+		lxc podman crun acl bubblewrap uidmap jq libsolv-tools xz-utils zstd python3-minimal util-linux-extra
 
 clean:
 	rm -rf $(BIN)
