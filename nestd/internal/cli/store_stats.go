@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"stork/nestd/api"
 	"stork/repo/program"
@@ -43,7 +44,7 @@ type statsLine struct {
 }
 
 func statsText(s *api.StoreStats) string {
-	text := fmt.Sprintf("%d packages, %d environments\n\n", s.Layers, s.Trees)
+	text := english.Plural(s.Layers, "package", "") + ", " + english.Plural(s.Trees, "environment", "") + "\n\n"
 	text += fmt.Sprintf("%-38s %10s %12s\n", "", "FILES", "ON DISK")
 	for _, l := range []statsLine{
 		{"as packaged", "", s.Packaged, false},

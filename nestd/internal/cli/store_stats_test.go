@@ -18,7 +18,7 @@ func TestStatsText(t *testing.T) {
 		Guests:     api.Amount{Files: 96000, Bytes: 2 << 30},
 		LayerBytes: 40 << 20, DocumentBytes: 8 << 20, DatabaseBytes: 1 << 20,
 	}
-	const want = `3 packages, 1 environments
+	const want = `3 packages, 1 environment
 
                                             FILES      ON DISK
 as packaged                                 48000      1.0 GiB

@@ -11,13 +11,19 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate brings the schema to the newest version, each step with its number
-// in one transaction. A database that a newer program has written is refused.
+// migrate brings the schema to the newest version.
 func migrate(ctx context.Context, db *sql.DB) error {
 	files, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		return err
 	}
+	return migrateBy(ctx, db, files)
+}
+
+// migrateBy brings the schema to the version that the files make, each step
+// with its number in one transaction. A database that a newer program has
+// written is refused.
+func migrateBy(ctx context.Context, db *sql.DB, files []string) error {
 	return inTx(ctx, db, "migrate", func(tx *sql.Tx) error {
 		var version int
 		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {

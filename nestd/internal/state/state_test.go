@@ -506,24 +506,26 @@ func TestReopenAndNewerVersion(t *testing.T) {
 func TestMigrateOrigins(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "state.db")
-	s, err := Open(ctx, Options{Path: path})
+	known, unknown := repo.DigestOf([]byte("known")), repo.DigestOf([]byte("withdrawn"))
+	old, err := sql.Open("sqlite3", dsn(path, "_foreign_keys=1"))
 	must(t, err)
-	tree, docs := sample(t)
-	addIndex(t, s, tree, docs)
-	known := entry("web", "2").Record.Digest
-	unknown := repo.DigestOf([]byte("withdrawn"))
-	for _, id := range []repo.Digest{known, unknown} {
-		must(t, s.AddLayer(ctx, Layer{ID: id, Manifest: repo.ObjectOf(nil)}, nil))
-	}
-	for _, column := range []string{"layers DROP COLUMN repository", "layers DROP COLUMN publisher", "layers DROP COLUMN name",
-		"guests DROP COLUMN placement"} {
-		_, err := s.writer.Exec("ALTER TABLE " + column)
+	must(t, migrateBy(ctx, old, []string{"migrations/0001.sql", "migrations/0002.sql", "migrations/0003.sql"}))
+	exec := func(query string, args ...any) {
+		t.Helper()
+		_, err := old.Exec(query, args...)
 		must(t, err)
 	}
-	_, err = s.writer.Exec("PRAGMA user_version = 3")
-	must(t, err)
-	must(t, s.Close())
-	s, err = Open(ctx, Options{Path: path})
+	for n, publisher := range []string{"gone", "alice"} { // who had it before, and who has it now
+		exec(`INSERT INTO indexes VALUES (?, ?, ?, ?, ?)`, n, []byte(publisher), repository[:], publisher, 1-n)
+		exec(`INSERT INTO shards VALUES (?, x'00', ?, 1)`, n, n)
+		exec(`INSERT INTO index_shards VALUES (?, ?)`, n, n)
+		exec(`INSERT INTO packages VALUES (?, ?, 'web', ?, 1, x'')`, n, n, known[:])
+	}
+	for _, id := range []repo.Digest{known, unknown} {
+		exec(`INSERT INTO layers VALUES (?, 's', ?, 1, '[]', 1, 2, 3, 4, 5, 6)`, id[:], id[:])
+	}
+	must(t, old.Close())
+	s, err := Open(ctx, Options{Path: path})
 	must(t, err)
 	defer s.Close()
 	got, err := s.Layer(ctx, known)
