@@ -210,8 +210,11 @@ func faults(t *testing.T, m Method, after bool) {
 	plan, err := w.plan(m, []Layer{v2, more}, v1)
 	w.must(err)
 	add := &Plan{Tag: plan.Tag, Method: plan.Method, Elements: plan.Elements[:2]}
-	k := 0
-	for k = 1; ; k += stride(2) {
+	k, by := 0, stride(2)
+	if m == byNest {
+		by *= 4 // each mount takes a process
+	}
+	for k = 1; ; k += by {
 		count, last := 0, ""
 		fault := failing(k, after, &count)
 		_, err := w.tryApply(add, func(s durable.Step, p string) (error, error) {
@@ -227,7 +230,7 @@ func faults(t *testing.T, m Method, after bool) {
 		if err == nil && !after { // a step that fails anyway hides the fault behind it
 			t.Fatalf("step %d (%s) failed and nobody noticed", k, last)
 		}
-		if k/stride(2)%2 == 0 { // a second attempt after the error
+		if k/by%2 == 0 { // a second attempt after the error
 			w.apply(add, nil)
 		}
 		w.undo(add)
@@ -254,7 +257,9 @@ func faults(t *testing.T, m Method, after bool) {
 func (w *world) undo(plan *Plan) {
 	w.t.Helper()
 	root := w.open(nil)
-	for i := len(plan.Elements) - 1; i >= 0; i-- {
-		w.must(plan.Undo(w.t.Context(), root, i, w.views))
-	}
+	w.confined(func() {
+		for i := len(plan.Elements) - 1; i >= 0; i-- {
+			w.must(plan.Undo(w.t.Context(), root, i, w.views))
+		}
+	})
 }

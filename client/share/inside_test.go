@@ -20,6 +20,7 @@ import (
 const (
 	insideChange = "STORK_TEST_CHANGE"
 	insideRemove = "STORK_TEST_REMOVE"
+	insideRoot   = "STORK_TEST_ROOT"
 )
 
 // TestInside: it is the guest's own root directory that is changed, as when
@@ -49,14 +50,14 @@ func TestInside(t *testing.T) {
 		change, err := json.Marshal(Change{Method: m, Tag: "1", Add: []Layer{seen}, Next: env})
 		w.must(err)
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestInside$")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: w.root}
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
 		if tt.locked {
 			id := []syscall.SysProcIDMap{{Size: 65536}}
 			cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS
 			cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = id, id
 		}
 		cmd.Dir = "/"
-		cmd.Env = append(os.Environ(), insideChange+"="+string(change))
+		cmd.Env = append(os.Environ(), insideChange+"="+string(change), insideRoot+"="+w.root)
 		if tt.locked {
 			cmd.Env = append(cmd.Env, insideRemove+"=1") // its mounts can not be seen from here
 		}
@@ -78,7 +79,8 @@ func TestInside(t *testing.T) {
 
 func placeInside(t *testing.T, encoded string) {
 	var change Change
-	err := json.Unmarshal([]byte(encoded), &change)
+	// Not before the program has started: the root has none of its libraries.
+	err := errors.Join(unix.Chroot(os.Getenv(insideRoot)), os.Chdir("/"), json.Unmarshal([]byte(encoded), &change))
 	root, openErr := OpenRoot("/", durable.Disk{})
 	if err = errors.Join(err, openErr); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"stork/nestd/attachtest"
 	"stork/repo"
 	"stork/repo/durable"
 )
@@ -25,14 +26,28 @@ import (
 const inNamespace = "STORK_TEST_NAMESPACE"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == placerArgument {
+		os.Exit(attachtest.Placer())
+	}
 	if os.Getenv(inNamespace) != "" {
 		os.Exit(m.Run())
+	}
+	if err := serveNest(); err != nil {
+		fmt.Fprintln(os.Stderr, "cannot serve guests that may not mount:", err)
+		os.Exit(1)
 	}
 	flags := uintptr(0)
 	if os.Geteuid() != 0 {
 		flags = syscall.CLONE_NEWUSER
 	}
-	os.Exit(rerun(flags, os.Args[1:]...))
+	status := rerun(flags, os.Args[1:]...)
+	if socket := os.Getenv(nestSocket); socket != "" {
+		if err := os.RemoveAll(filepath.Dir(socket)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			status = 1
+		}
+	}
+	os.Exit(status)
 }
 
 // rerun runs this test binary in new namespaces and returns its status.
@@ -81,10 +96,13 @@ type world struct {
 	merges  map[string]treeFile // what env shows
 	whole   map[repo.Digest]*Environment
 	names   map[repo.Digest]string
+
+	nestView string // of the nest that makes mounts; empty: the guest makes them
+	asked    int    // how often it was
 }
 
 // methods are all share methods that work here.
-func methods() []Method { return []Method{Bind, Overlay, nested, Symlink, Copy} }
+func methods() []Method { return []Method{Bind, byNest, Overlay, nested, Symlink, Copy} }
 
 // nested is Overlay in a guest whose root is an overlay itself.
 const nested Method = "nested"
@@ -114,11 +132,18 @@ func (w *world) nest() {
 // newGuest is a world for one method.
 func newGuest(t testing.TB, m Method) *world {
 	t.Helper()
-	w := newWorld(t)
+	fs := "tmpfs"
+	if m == byNest {
+		fs = "disk" // which the nest sees too
+	}
+	w := newWorldOn(t, fs)
 	if m == nested {
 		w.nest()
 	}
-	if m == Symlink {
+	if m == byNest {
+		w.placeByNest()
+	}
+	if m == Symlink || m == byNest {
 		w.view = filepath.Join(w.root, inside, "view")
 	}
 	for _, dir := range []string{inside, kept} {
@@ -230,7 +255,7 @@ func (w *world) layer(name string, files ...repo.File) Layer {
 	w.t.Helper()
 	w.layers++
 	l := Layer{ID: repo.DigestOf(fmt.Append(nil, name, w.layers)), Name: name}
-	l.View = filepath.Join(w.view, l.ID.Hex())
+	l.View = filepath.Join(w.view, l.ID.Hex()[:2], l.ID.Hex()) // as in a store
 	w.must(os.MkdirAll(l.View, 0o755))
 	for _, f := range files {
 		at := filepath.Join(l.View, f.Path)
@@ -286,14 +311,15 @@ func (w *world) open(fault durable.Fault) *Root {
 	w.t.Helper()
 	root, err := OpenRoot(w.root, durable.Disk{Fault: fault})
 	w.must(err)
+	if w.nestView != "" {
+		root.MountBy(nestMounter{w})
+	}
 	w.t.Cleanup(func() { root.Close() })
 	return root
 }
 
 func (w *world) plan(method Method, add []Layer, remove ...Layer) (*Plan, error) {
-	if method == nested {
-		method = Overlay
-	}
+	method = method.real()
 	c := Change{Method: method, Tag: "7", Add: add, Names: w.names}
 	for _, l := range remove {
 		c.Remove = append(c.Remove, l.ID)
@@ -323,19 +349,21 @@ func (w *world) apply(plan *Plan, fault durable.Fault) []string {
 
 func (w *world) tryApply(plan *Plan, fault durable.Fault) (all []string, err error) {
 	root := w.open(fault)
-	for i := range plan.Elements {
-		warnings, err := plan.Apply(context.Background(), root, i, w.views)
-		if err != nil {
-			return nil, err
+	w.confined(func() {
+		for i := range plan.Elements {
+			var warnings []string
+			if warnings, err = plan.Apply(context.Background(), root, i, w.views); err != nil {
+				return
+			}
+			all = append(all, warnings...)
 		}
-		all = append(all, warnings...)
-	}
-	return all, nil
+	})
+	return all, err
 }
 
 func (w *world) commit(plan *Plan) {
 	w.t.Helper()
-	w.must(plan.Finish(w.open(nil)))
+	w.confined(func() { w.must(plan.Finish(w.open(nil))) })
 	for _, e := range plan.Elements {
 		if e.Environment != nil {
 			w.env = *e.Environment
