@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == placerArgument {
 		os.Exit(PlacerMain(os.Stdin, os.Stdout))
 	}
+	if len(os.Args) > 1 && os.Args[1] == confinedArgument {
+		confinedMain()
+		return
+	}
 	os.Exit(m.Run())
 }
 
@@ -83,6 +87,8 @@ func (g *guestSide) do(req *guestRequest) (string, error) {
 	case "sh":
 		text, err := exec.Command("sh", "-c", req.Arg).CombinedOutput()
 		return string(text), err
+	case "hold":
+		return "", holdDirectory(req.Arg)
 	case "connect":
 		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: req.Arg})
 		if err == nil {

@@ -191,11 +191,12 @@ func TestRefusals(t *testing.T) {
 			errorOf(guest.Environment(ctx, api.EnvironmentRequest{Aliases: map[string]string{"/": "/usr"}})), api.BadRequest},
 		"too many to keep": {
 			errorOf(guest.Environment(ctx, api.EnvironmentRequest{Keep: make([]repo.Digest, api.MaxKeep+1)})), api.TooLarge},
-		"upper in own namespace":     {errorOf(guest.Upper(ctx, api.UpperRequest{})), api.NotEntitled},
-		"upper with a relative view": {errorOf(guest.Upper(ctx, api.UpperRequest{View: "view"})), api.BadRequest},
-		"bad guest name":             {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: "../x", Owner: owner})), api.BadRequest},
-		"no owner":                   {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: "x"})), api.BadRequest},
-		"long guest name":            {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: strings.Repeat("x", 65), Owner: owner})), api.BadRequest},
+		"upper in own namespace":                     {errorOf(guest.Upper(ctx, api.UpperRequest{})), api.NotEntitled},
+		"upper with a relative view":                 {errorOf(guest.Upper(ctx, api.UpperRequest{View: "view"})), api.BadRequest},
+		"placement for who is not registered for it": {guest.Placement(ctx, api.PlacementRequest{}), api.NotEntitled},
+		"bad guest name":                             {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: "../x", Owner: owner})), api.BadRequest},
+		"no owner":                                   {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: "x"})), api.BadRequest},
+		"long guest name":                            {errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: strings.Repeat("x", 65), Owner: owner})), api.BadRequest},
 		"guest with other owner": {
 			errorOf(d.operator.AddGuest(ctx, api.GuestRequest{Name: "g1", Owner: id})), api.Conflict},
 	} {
@@ -206,6 +207,62 @@ func TestRefusals(t *testing.T) {
 	must(t, guest.References(ctx, []repo.Digest{id}, nil)) // from elsewhere: not the nest's to keep
 	if g, err := d.operator.Guests(ctx); err != nil || g[0].Packages != 0 {
 		t.Errorf("guests: %+v, %v", g, err)
+	}
+}
+
+// TestPlacementRefusals: what no client sends is refused before any process
+// is started for it; and who asks from the nest's own namespace.
+func TestPlacementRefusals(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	d := startDaemon(t)
+	guest := d.addGuest(t, "g1")
+	yes, no := true, false
+	register := func(placement *bool) *api.Guest {
+		g, err := d.operator.AddGuest(ctx, api.GuestRequest{Name: "g1", Owner: owner, Placement: placement})
+		must(t, err)
+		return g
+	}
+	if g := register(&yes); !g.Placement {
+		t.Error("not registered for placement")
+	}
+	if g := register(nil); !g.Placement {
+		t.Error("the same guest again, without a word of placement, loses it")
+	}
+	if status, err := guest.Status(ctx); err != nil || !status.Placement {
+		t.Errorf("status %+v, %v", status, err)
+	}
+	id := repo.DigestOf([]byte("package"))
+	one := func(c api.MountChange) api.PlacementRequest {
+		return api.PlacementRequest{Changes: []api.MountChange{c}}
+	}
+	for name, test := range map[string]struct {
+		request api.PlacementRequest
+		want    api.Code
+	}{
+		"too many":          {api.PlacementRequest{Changes: make([]api.MountChange, api.MaxMountChanges+1)}, api.TooLarge},
+		"a relative view":   {api.PlacementRequest{View: "view"}, api.BadRequest},
+		"unknown kind":      {one(api.MountChange{Kind: "bind", Path: "/x"}), api.BadRequest},
+		"no kind":           {one(api.MountChange{Path: "/x"}), api.BadRequest},
+		"relative path":     {one(api.MountChange{Kind: api.MountClear, Path: "x"}), api.BadRequest},
+		"dot dot":           {one(api.MountChange{Kind: api.MountClear, Path: "/a/../x"}), api.BadRequest},
+		"the root":          {one(api.MountChange{Kind: api.MountClear, Path: "/"}), api.BadRequest},
+		"NUL":               {one(api.MountChange{Kind: api.MountClear, Path: "/x\x00"}), api.BadRequest},
+		"a long path":       {one(api.MountChange{Kind: api.MountClear, Path: "/" + strings.Repeat("x/", 2048) + "x"}), api.BadRequest},
+		"out of the layer":  {one(api.MountChange{Kind: api.MountPlace, Path: "/x", Layer: id, Source: "/../x"}), api.BadRequest},
+		"no source":         {one(api.MountChange{Kind: api.MountPlace, Path: "/x", Layer: id}), api.BadRequest},
+		"removed by layer":  {one(api.MountChange{Kind: api.MountRemove, Path: "/x", Layer: id}), api.BadRequest},
+		"not prepared":      {one(api.MountChange{Kind: api.MountPlace, Path: "/x", Layer: id, Source: "/x"}), api.NotEntitled},
+		"nest's namespace":  {one(api.MountChange{Kind: api.MountClear, Path: "/x"}), api.NotEntitled},
+		"nothing but there": {api.PlacementRequest{}, api.NotEntitled},
+	} {
+		if err := guest.Placement(ctx, test.request); codeOf(err) != test.want {
+			t.Errorf("%s: code %q (%v), want %q", name, codeOf(err), err, test.want)
+		}
+	}
+	register(&no)
+	if err := guest.Placement(ctx, api.PlacementRequest{}); codeOf(err) != api.NotEntitled || !strings.Contains(err.Error(), "registered") {
+		t.Errorf("after it was taken back: %v", err)
 	}
 }
 
