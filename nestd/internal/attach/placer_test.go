@@ -20,9 +20,6 @@ import (
 // confinedArgument is how the test binary tries what a placer must not do.
 const confinedArgument = "attach-test-confined"
 
-// leakedFile is a descriptor that a placer inherits by mistake.
-const leakedFile = placerFirst + 4
-
 // confinedMain gives up what a placer gives up, and prints what it can do all
 // the same.
 func confinedMain() {
@@ -37,8 +34,13 @@ func confinedMain() {
 			fmt.Println("can", what)
 		}
 	}
-	_, err := unix.FcntlInt(leakedFile, unix.F_GETFD, 0)
-	can("use what it was not given", err)
+	var want, got unix.Stat_t
+	err := unix.Stat("/etc/passwd", &want)
+	for fd := range 64 {
+		if unix.Fstat(fd, &got) == nil && got.Ino == want.Ino && got.Dev == want.Dev && err == nil {
+			fmt.Println("can use what it was not given", fd)
+		}
+	}
 	can("start programs", exec.Command("/bin/true").Run())
 	_, err = net.Listen("tcp", "127.0.0.1:0")
 	can("open sockets", err)
@@ -60,9 +62,16 @@ func TestPlacerIsConfined(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	cmd := exec.Command("/proc/self/exe", confinedArgument, filepath.Join(t.TempDir(), "file"))
-	for range leakedFile - 2 { // from 3 on
-		cmd.ExtraFiles = append(cmd.ExtraFiles, os.Stdin)
+	null, err := os.Open("/dev/null")
+	must(t, err)
+	defer null.Close()
+	leaked, err := os.Open("/etc/passwd") // one descriptor more than it is given, by mistake
+	must(t, err)
+	defer leaked.Close()
+	for range placerFirst - 3 {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, null)
 	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, leaked)
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != "done" {
 		t.Errorf("%v: %s", err, out)
