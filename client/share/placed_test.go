@@ -61,7 +61,7 @@ func (w *world) placeByNest() {
 	w.nestView = view
 }
 
-func skipOrFail(t *testing.T, why string) {
+func skipOrFail(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatal(why)
