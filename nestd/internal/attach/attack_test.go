@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,11 +19,13 @@ type way struct {
 	make string
 	at   string // below $B; empty: the layer itself
 	own  bool   // what the guest changes there is its own
+	nest bool   // the nest mounts the layer there
 }
 
 var ways = []way{
 	{name: "layer"},
 	{name: "bind", make: "mkdir $B/m && mount --bind $L $B/m", at: "m"},
+	{name: "a directory that the nest has placed", make: "mkdir $B/m", at: "m", nest: true},
 	{name: "overlay", own: true, at: "m", make: "mount -t tmpfs own $B && mkdir $B/up $B/work $B/m &&" +
 		" mount -t overlay overlay -o ${X}lowerdir=$L,upperdir=$B/up,workdir=$B/work $B/m"},
 	{name: "overlay with the nest's upper", own: true, at: "m", make: "mount -t tmpfs own $B && mkdir $B/own $B/m $U/up $U/work &&" +
@@ -54,6 +57,10 @@ func beginSiege(t *testing.T, kind guestKind, w way) *siege {
 	must(t, unix.Mknod(filepath.Join(s.store.path(s.layer), "zero"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))))
 	must(t, os.Chown(s.store.program(s.layer, "id", 0o755), 70000, 70000))
 	must(t, unix.Chmod(filepath.Join(s.store.path(s.layer), "id"), 0o4755))
+	must(t, os.MkdirAll(filepath.Join(s.store.path(s.layer), "tree", "etc"), 0o755)) // the same, to be placed
+	for _, name := range []string{"file", "zero", "id"} {
+		must(t, os.Link(filepath.Join(s.store.path(s.layer), name), filepath.Join(s.store.path(s.layer), "tree", name)))
+	}
 	s.attach, s.guest, s.other = s.store.open(), startGuest(t, kind), startGuest(t, kind)
 	attach(t, s.attach, s.other, s.want, s.layer, hidden)
 	s.arena = arena{Layer: filepath.Join(s.guest.view, s.layer), View: s.guest.view, Hidden: hidden, Root: s.store.dir,
@@ -96,6 +103,10 @@ func (s *siege) try(name string) error {
 		}
 		s.guest.sh(fmt.Sprintf("L=%s B=%s/own U=%s X=%s\n%s", a.Layer, base, a.Upper, option, s.way.make))
 		a.At = filepath.Join(base, "own", s.way.at)
+	}
+	if s.way.nest {
+		change := Change{Kind: Place, Path: a.At, Layer: s.layer, Source: "/tree"}
+		must(s.t, s.attach.Place(context.Background(), s.guest.peer, s.want, s.guest.host, s.guest.view, []Change{change}))
 	}
 	resp := s.guest.do(guestRequest{Op: "attack", Arg: name, Arena: a})
 	s.guest.sh(clear + "mount --make-rprivate /")

@@ -73,6 +73,9 @@ func reachAttacks() []attack {
 			}
 			return conn.Close()
 		}},
+		attack{group: processes, name: "hold up what others open by fanotify", reads: true, host: true, try: func(a *arena) error {
+			return closed(unix.FanotifyInit(unix.FAN_CLASS_CONTENT|unix.FAN_CLOEXEC, unix.O_RDONLY))
+		}},
 		attack{group: processes, name: "the store by the nest's /proc/PID/root", reads: true, host: true, try: func(a *arena) error {
 			return readsSecret(a, unix.AT_FDCWD, fmt.Sprintf("/proc/%d/root%s/%s/%s/file", a.Nest, a.Root, a.Hidden[:2], a.Hidden))
 		}},
