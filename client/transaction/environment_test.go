@@ -35,6 +35,10 @@ func (w *world) environment(_ context.Context, r EnvironmentRequest) (*share.Env
 		w.asks = 1
 		return nil, errors.New("the nest has gone")
 	}
+	if len(r.Packages) == 0 {
+		w.refer(r.Keep)
+		return &share.Environment{}, nil
+	}
 	ids := sorted(r.Packages)
 	var text strings.Builder
 	for _, id := range ids {
@@ -350,6 +354,7 @@ func convertWithFaults(t *testing.T, from, to share.Method) {
 		choice, count := to, 0
 		convert := Change{Method: to, Convert: true, Choice: &choice, Install: []Package{
 			{Ref: a.Ref, Private: a.Private}, {Ref: b.Ref, Private: b.Private}}}
+		w.unseen = nil
 		done := w.attempt(convert, flavours[k%len(flavours)].at(k, &count))
 		w.must(w.reopened())
 		if d := difference(w.tree(), before); d != "" {
@@ -370,8 +375,15 @@ func convertWithFaults(t *testing.T, from, to share.Method) {
 			if !done || now != to {
 				t.Errorf("undisturbed, but %s", now)
 			}
-			if seen := len(w.unseen) == 0; seen == (from == share.Bind) || !seen && len(w.unseen) != 2 {
-				t.Errorf("layers %v were taken out of the view", w.unseen)
+			unused := 0
+			if to == share.Copy || to == share.Overlay && from == share.Bind {
+				unused = 2
+			}
+			if len(w.unseen) != unused {
+				t.Errorf("layers %v were taken out of the view, want %d", w.unseen, unused)
+			}
+			if len(w.trees) > 0 != (to == share.Overlay) {
+				t.Errorf("the nest has environments %v", w.trees)
 			}
 			out := w.run(Change{Remove: []repo.Digest{a.Ref.ID, b.Ref.ID}})
 			if len(out.Failed) > 0 || len(w.installed()) > 0 {

@@ -47,6 +47,7 @@ type Guest struct {
 	runner  *scriptlet.Runner
 	told    []repo.Digest // what the nest was told last in this run, sorted; nil: nothing, or it is not known what it heard
 	asked   bool          // for environments, in this run
+	seen    []repo.Digest // layers that were attached in this run
 	mounts  bool          // the guest may mount, or has it done
 }
 
@@ -283,6 +284,7 @@ func (g *Guest) attach(ctx context.Context, ids, installed []repo.Digest) (map[r
 	if len(ids) == 0 || g.options.Hooks.Attach == nil {
 		return map[repo.Digest]string{}, nil
 	}
+	g.seen = append(g.seen, ids...)
 	views, err := g.options.Hooks.Attach(ctx, ids, installed)
 	if err != nil {
 		return nil, fmt.Errorf("cannot attach layers: %w", err)

@@ -121,9 +121,15 @@ func (g *Guest) released(ctx context.Context, change Change, outcome *Outcome) {
 	}
 }
 
-// unsee has layers taken out of the view that nothing in the guest is made of
-// any more: they were for private files, or before a conversion.
+// unsee has layers and trees taken out of the view that nothing in the guest
+// is made of any more: they were for private files or copies, or before a
+// conversion.
 func (g *Guest) unsee(ctx context.Context, base *State) {
+	if base.Environment != nil && g.state.Environment == nil && g.options.Hooks.Environment != nil {
+		if _, err := g.options.Hooks.Environment(ctx, EnvironmentRequest{}); err != nil {
+			g.log.Warn("cannot detach an environment that is not used", "err", err)
+		}
+	}
 	if g.options.Hooks.Detach == nil {
 		return
 	}
@@ -131,7 +137,8 @@ func (g *Guest) unsee(ctx context.Context, base *State) {
 	for i := range g.state.Packages {
 		p := &g.state.Packages[i]
 		before := base.Find(p.Ref.ID)
-		if !p.Placed.NeedsView() && (before != nil && before.Placed.NeedsView() || g.state.sees(p.Ref.ID)) {
+		seen := before != nil && before.Placed.NeedsView() || contains(g.seen, p.Ref.ID) || g.state.sees(p.Ref.ID)
+		if seen && !p.Placed.NeedsView() {
 			unused = append(unused, p.Ref.ID)
 		}
 	}
