@@ -233,7 +233,7 @@ func (a *Attacher) openJob(peer *Peer, c call) (_ *job, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot identify the view: %w", err)
 	}
-	if j.view, err = g.openView(c.guestView, made); err != nil {
+	if j.view, err = a.findView(g, c.guestView, made); err != nil {
 		return nil, err
 	}
 	if c.check != nil {

@@ -154,10 +154,11 @@ func (a *Attacher) sameRoot(g *guest, proc string) (bool, error) {
 
 // openView resolves the guest's path of its view, in the guest's root, and
 // returns it if it is the very directory that the nest made.
-func (g *guest) openView(path string, want inode) (*os.File, error) {
+// resolve adds to how the path is resolved (openat2(2)).
+func (g *guest) openView(path string, want inode, resolve uint64) (*os.File, error) {
 	how := unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | resolve,
 	}
 	fd, err := openat2(int(g.root.Fd()), path, &how)
 	if err != nil {

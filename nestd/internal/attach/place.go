@@ -226,6 +226,7 @@ type placeRequest struct {
 	StoreRoot string   `json:"store_root"` // path of the store in it
 	HostUsers bool     `json:"host_users"`
 	SameRoot  bool     `json:"same_root"`
+	Find      bool     `json:"find,omitempty"` // only send the view, after one byte, over standard output, a socket
 }
 
 // placeResponse is what it answers.

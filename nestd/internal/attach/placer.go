@@ -125,7 +125,7 @@ type step struct {
 }
 
 func (p *placer) place() error {
-	if err := p.openView(); err != nil {
+	if err := p.openView(); err != nil || p.request.Find {
 		return err
 	}
 	steps := make([]step, len(p.request.Changes))
@@ -165,11 +165,14 @@ func (p *placer) place() error {
 // openView finds out which mount of the guest is the nest's directory.
 func (p *placer) openView() error {
 	g := &guest{root: p.root}
-	view, err := g.openView(p.request.View, inode{p.request.ViewDev, p.request.ViewIno})
+	view, err := g.openView(p.request.View, inode{p.request.ViewDev, p.request.ViewIno}, 0)
 	if err != nil {
 		return err
 	}
 	defer view.Close()
+	if p.request.Find {
+		return unix.Sendmsg(unix.Stdout, []byte{0}, unix.UnixRights(int(view.Fd())), nil, 0)
+	}
 	if p.shared, err = mountOf(int(view.Fd())); err != nil {
 		return err
 	}

@@ -190,3 +190,76 @@ func TestPlaceWhileGuestEnds(t *testing.T) {
 		t.Errorf("%d of 20 guests were found gone", gone)
 	}
 }
+
+// TestViewLocked: nor does a guest that asks for its view in such a directory
+// hold up the nest itself, as the nest could then not be ended.
+func TestViewLocked(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	s := newStore(t)
+	layer := s.layer("a")
+	a := s.open()
+	slow, d := placeGuest(t, shared)
+	want := Identity{HostUserNS: true}
+	// What is not in the kernel's cache yet is found all the same.
+	slow.sh("mkdir -p " + d + "/fresh/view && mount --bind " + slow.host + " " + d + "/fresh/view")
+	g, err := a.openGuest(slow.peer, want)
+	must(t, err)
+	defer g.close()
+	host, err := openHostView(slow.host)
+	must(t, err)
+	defer host.Close()
+	made, err := inodeOf(int(host.Fd()))
+	must(t, err)
+	view, err := g.openView(slow.view, made, resolveCached)
+	if err != nil {
+		t.Fatalf("the usual way to the view takes a process: %v", err)
+	}
+	must(t, view.Close())
+	view, err = a.askForView(g, d+"/fresh/view", made)
+	must(t, err)
+	if got, err := inodeOf(int(view.Fd())); err != nil || got != made {
+		t.Errorf("got %v, %v, want %v", got, err, made)
+	}
+	must(t, view.Close())
+	if _, err := a.askForView(g, d, made); !errors.Is(err, ErrNotAttached) {
+		t.Errorf("another directory: %v", err)
+	}
+	if resp := slow.do(guestRequest{Op: "hold", Arg: d + "/dir"}); resp.Err != "" {
+		skipOrFail(t, "needs userfaultfd: "+resp.Err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	err = a.Attach(ctx, slow.peer, want, slow.host, d+"/dir/never-seen", []string{layer})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a view in a locked directory: %v", err)
+	}
+	for task, n := range waiting(t, 20) {
+		if n == 20 {
+			t.Errorf("a thread of the nest waits for the guest: %s", task)
+		}
+	}
+	slow.kill()
+	unlock, err := a.guests.lock(context.Background(), slow.host)
+	must(t, err)
+	unlock()
+}
+
+// waiting looks at this process's threads, so often, and returns how often
+// each could not have been killed.
+func waiting(t *testing.T, times int) map[string]int {
+	t.Helper()
+	found := map[string]int{}
+	for range times {
+		tasks, err := filepath.Glob("/proc/self/task/*/stat")
+		must(t, err)
+		for _, task := range tasks {
+			stat, err := os.ReadFile(task)
+			if _, state, ok := strings.Cut(string(stat), ") "); err == nil && ok && state[0] == 'D' {
+				found[task]++
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return found
+}

@@ -31,7 +31,11 @@ func (c *guestListCommand) Run(ctx context.Context, streams program.Streams, hom
 		if g.HostUserNS {
 			userns = "host's"
 		}
-		rows = append(rows, []string{g.Name, strconv.Itoa(g.Packages), userns, g.Owner.Short(), g.Directory})
+		mounts := "itself"
+		if g.Placement {
+			mounts = "nest"
+		}
+		rows = append(rows, []string{g.Name, strconv.Itoa(g.Packages), userns, mounts, g.Owner.Short(), g.Directory})
 	}
-	return streams.Table([]string{"GUEST", "PACKAGES", "USERNS", "OWNER", "DIRECTORY"}, rows)
+	return streams.Table([]string{"GUEST", "PACKAGES", "USERNS", "MOUNTS BY", "OWNER", "DIRECTORY"}, rows)
 }
