@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"stork/client"
@@ -78,11 +80,21 @@ func (p placer) Change(ctx context.Context, changes []share.MountChange) error {
 			request.Changes = append(request.Changes,
 				api.MountChange{Kind: api.MountKind(c.Kind), Path: c.Path, Layer: c.From.Layer, Source: c.From.Source})
 		}
-		if err := p.nest.Placement(ctx, request); err != nil {
+		err := p.nest.Placement(ctx, request)
+		if err != nil && !refused(err) {
+			return fmt.Errorf("%w: %w", share.ErrNoMounter, err)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// refused reports whether the nest has looked at a request and does not do it.
+func refused(err error) bool {
+	var wire *api.Error
+	return errors.As(err, &wire) && slices.Contains([]api.Code{api.BadRequest, api.TooLarge, api.NotFound, api.Conflict, api.Unsupported}, wire.Code)
 }
 
 // Mounter returns what makes mounts for this guest, if the nest does; see

@@ -47,8 +47,8 @@ func (a *applier) runAll(ops []Op) error {
 		}
 		err := a.run(ops[i : i+1])
 		failed = errors.Join(failed, err)
-		if err != nil && ops[i].Kind == OpSwap {
-			break // what follows is meant for the new environment
+		if err != nil && ops[i].Kind == OpSwap || errors.Is(err, ErrNoMounter) {
+			break // what follows is meant for the new environment, or fails too
 		}
 	}
 	return failed

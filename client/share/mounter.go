@@ -1,6 +1,14 @@
 package share
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// ErrNoMounter is wrapped by errors of a [Mounter] that say nothing about the
+// changes: it can not be reached, or has ended at work. The same may succeed
+// later.
+var ErrNoMounter = errors.New("what mounts for the guest does not answer")
 
 // Mounter changes what of the layers is mounted in the guest. It is the seam
 // between deciding, which is this package's, and doing: the kernel does it

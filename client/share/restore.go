@@ -53,8 +53,12 @@ func Restore(ctx context.Context, root *Root, placed []Placed, views map[repo.Di
 
 // mountEach mounts all that can be.
 func (a *applier) mountEach(ops []Op) error {
-	if len(ops) == 0 || a.mountAll(ops) == nil {
+	if len(ops) == 0 {
 		return nil
+	}
+	err := a.mountAll(ops)
+	if err == nil || errors.Is(err, ErrNoMounter) {
+		return err
 	}
 	var failed error
 	for i := range ops {

@@ -185,6 +185,9 @@ func (g *Guest) attempt(ctx context.Context, w *work, outcome *Outcome) (*work, 
 		return w, fmt.Errorf("cannot begin: %w", err)
 	}
 	if err := r.execute(ctx); err != nil {
+		if r.begun && errors.Is(err, share.ErrNoMounter) {
+			return w, fmt.Errorf("cannot finish, the next command goes on: %w", err)
+		}
 		if undo := r.undo(context.WithoutCancel(ctx)); undo != nil {
 			return w, errors.Join(err, undo) // the next command needs what the nest has for that
 		}
@@ -317,7 +320,8 @@ func (r *run) attachMore(ctx context.Context, ids []repo.Digest) error {
 }
 
 // execute does the steps that are left. An error means that all is to be
-// undone; once the transaction has begun there is none.
+// undone; once the transaction has begun there is none but
+// [share.ErrNoMounter], by which it is interrupted as by a crash.
 func (r *run) execute(ctx context.Context) error {
 	for r.progress.Done < len(r.journal.Steps) && !r.failed {
 		n := r.progress.Done
@@ -355,14 +359,15 @@ func (r *run) begin(s *step) error {
 	return nil
 }
 
-// step does one step. It returns an error only while all can be undone.
+// step does one step. It returns an error only while all can be undone, or as
+// execute does.
 func (r *run) step(ctx context.Context, s *step) error {
 	r.g.tell(s.event())
 	switch s.Kind {
 	case placeStep:
 		return r.place(ctx, s)
 	case removeStep:
-		r.remove(ctx, s)
+		return r.remove(ctx, s)
 	case scriptStep:
 		err := r.g.runScript(ctx, s)
 		switch {
@@ -383,7 +388,7 @@ func (r *run) place(ctx context.Context, s *step) error {
 		ctx = context.WithoutCancel(ctx)
 	}
 	err := r.apply(ctx, s)
-	if err != nil && !r.begun {
+	if err != nil && (!r.begun || errors.Is(err, share.ErrNoMounter)) {
 		return err
 	}
 	if err != nil {
@@ -394,16 +399,20 @@ func (r *run) place(ctx context.Context, s *step) error {
 
 // remove takes a package's files away. What can not be removed is left
 // behind with a warning, as rpm does: the package is gone all the same.
-func (r *run) remove(ctx context.Context, s *step) {
+func (r *run) remove(ctx context.Context, s *step) error {
 	ctx = context.WithoutCancel(ctx)
 	err := r.apply(ctx, s)
 	if err != nil {
 		err = r.apply(ctx, s) // what failed once may have been done
 	}
+	if errors.Is(err, share.ErrNoMounter) {
+		return err
+	}
 	if err != nil {
 		r.progress.Left = append(r.progress.Left, r.progress.Done)
 		r.warn("%s has left something behind: %v", s.Name, err)
 	}
+	return nil
 }
 
 // superseded reports whether a step belongs to a package whose files have

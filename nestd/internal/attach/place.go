@@ -2,6 +2,7 @@ package attach
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -197,7 +198,7 @@ func (a *Attacher) runPlacer(ctx context.Context, request *placeRequest, files [
 	runErr := cmd.Run()
 	var response placeResponse
 	if err := json.Unmarshal(answer.Bytes(), &response); err != nil {
-		return fmt.Errorf("the placer failed: %w", errors.Join(runErr, err))
+		return fmt.Errorf("the placer failed: %w", cmp.Or(runErr, err))
 	}
 	return response.err()
 }
