@@ -58,7 +58,12 @@ func Probe(root *Root, view string) (Means, error) {
 		m.Why = fmt.Sprintf("the guest can not mount overlays: %v", err)
 		return m, nil
 	}
+	old := unix.FsconfigSetString(fs, "lowerdir+", "/") != nil || !movesBeneath()
 	unix.Close(fs)
+	if old {
+		m.Why = "the guest's kernel is too old for overlays that can be exchanged: Linux 6.7 is needed"
+		return m, nil
+	}
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(clone.Fd()), &st); err != nil {
 		return Means{}, fmt.Errorf("cannot look at the guest's root: %w", err)
@@ -68,11 +73,29 @@ func Probe(root *Root, view string) (Means, error) {
 		m.Why = "its root directory is read-only"
 		return m, nil
 	}
+	if m.Upper && fromHost(view) {
+		m.Why = "its root is an overlay, and the host of a virtual machine gives it no directory that it may write to"
+		return m, nil
+	}
 	if m.Why, err = root.separateTops(clone, locked); err != nil {
 		return Means{}, err
 	}
 	m.Overlay = m.Why == ""
 	return m, nil
+}
+
+// fromHost says whether the view is on virtiofs.
+func fromHost(view string) bool {
+	var st unix.Statfs_t
+	return view != "" && unix.Statfs(view, &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC
+}
+
+// movesBeneath says whether the kernel can put a mount below another one
+// (MOVE_MOUNT_BENEATH, Linux 6.5). It looks at flags before it looks at what
+// is to be moved.
+func movesBeneath() bool {
+	err := unix.MoveMount(-1, "", -1, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH|moveMountBeneath)
+	return !errors.Is(err, unix.EINVAL)
 }
 
 // separateTops says which of the directories that packages use is a file
