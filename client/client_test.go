@@ -29,14 +29,14 @@ func fake(t *testing.T, handler http.HandlerFunc) *Nest {
 	server := &http.Server{Handler: handler}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(listener) }() // ends with Close, and says so
-	n := Dial(dir)
+	n := Dial(dir, nil)
 	t.Cleanup(func() { n.Close(); server.Close(); <-done })
 	return n
 }
 
 func TestDown(t *testing.T) {
 	t.Parallel()
-	absent := Dial(t.TempDir())
+	absent := Dial(t.TempDir(), nil)
 	if _, err := absent.Status(context.Background()); !errors.Is(err, ErrDown) {
 		t.Errorf("no socket: %v", err)
 	}
@@ -207,7 +207,7 @@ func TestConnections(t *testing.T) {
 		go func() { _ = server.Serve(listener) }() // ends with Close, and says so
 		return server
 	}
-	n := Dial(dir)
+	n := Dial(dir, nil)
 	defer n.Close()
 	ask := func(want int64) {
 		t.Helper()

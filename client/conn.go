@@ -15,12 +15,13 @@ import (
 // accepts at once.
 const dialTimeout = 5 * time.Second
 
-// conns are connections to one unix socket. A request is written and its
+// conns are connections to one nest. A request is written and its
 // answer read by the goroutine that asks: in a program that lives for
 // milliseconds the three goroutines of an http.Transport, and their waking
 // each other, cost more than the nest's answers do.
 type conns struct {
-	socket string
+	socket string // for messages
+	dial   func(context.Context) (net.Conn, error)
 
 	mu   sync.Mutex // guards idle
 	idle []*conn
@@ -81,7 +82,7 @@ func (c *conns) take(ctx context.Context) (*conn, error) {
 		return k, nil
 	}
 	c.mu.Unlock()
-	raw, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", c.socket)
+	raw, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
 	}

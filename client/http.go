@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"syscall"
 
@@ -24,13 +25,15 @@ const (
 	maxAnswer = 256 << 20
 )
 
-// caller makes HTTP requests over one unix socket. It is safe for concurrent
+// caller makes HTTP requests to one nest. It is safe for concurrent
 // use.
 type caller struct {
 	conns *conns
 }
 
-func newCaller(socket string) *caller { return &caller{&conns{socket: socket}} }
+func newCaller(socket string, dial func(context.Context) (net.Conn, error)) *caller {
+	return &caller{&conns{socket: socket, dial: dial}}
+}
 
 // open sends a request and returns the answer if its status is 200, else the
 // error that it carries.

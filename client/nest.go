@@ -13,16 +13,21 @@ import (
 // several goroutines.
 type Nest struct {
 	caller *caller
+	dialer *guestDialer
 	dir    string
 }
 
 // Dial returns the nest whose guest directory is dir, [api.GuestDir] if dir
-// is empty. It does not connect yet: the first request does.
-func Dial(dir string) *Nest {
+// is empty. It does not connect yet: the first request does. In a virtual
+// machine it connects by the port that its host has given it; waiting, which
+// may be nil, is told if that takes long because another process has the port.
+func Dial(dir string, waiting func(what string)) *Nest {
 	if dir == "" {
 		dir = api.GuestDir
 	}
-	return &Nest{caller: newCaller(filepath.Join(dir, api.SocketName)), dir: dir}
+	dialer := newGuestDialer(dir)
+	dialer.waiting = waiting
+	return &Nest{caller: newCaller(filepath.Join(dir, api.SocketName), dialer.dial), dialer: dialer, dir: dir}
 }
 
 // Dir returns the guest directory.
@@ -31,8 +36,11 @@ func (n *Nest) Dir() string { return n.dir }
 // View returns the path of the guest's view, where attached layers appear.
 func (n *Nest) View() string { return filepath.Join(n.dir, api.ViewName) }
 
-// Close drops idle connections.
-func (n *Nest) Close() { n.caller.conns.close() }
+// Close drops idle connections, and gives the port back.
+func (n *Nest) Close() {
+	n.caller.conns.close()
+	n.dialer.close()
+}
 
 // Status asks who this guest is to the nest, and how fresh its repositories
 // are.

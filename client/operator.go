@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/url"
 
@@ -14,7 +15,9 @@ type Operator struct {
 }
 
 // DialOperator returns the nest whose operator socket is at that path.
-func DialOperator(socket string) *Operator { return &Operator{caller: newCaller(socket)} }
+func DialOperator(socket string) *Operator {
+	return &Operator{caller: newCaller(socket, func(ctx context.Context) (net.Conn, error) { return dialUnix(ctx, socket) })}
+}
 
 // Close drops idle connections.
 func (o *Operator) Close() { o.caller.conns.close() }

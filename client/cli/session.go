@@ -174,7 +174,7 @@ func (s *session) nest() *nestHost {
 	if h, ok := s.host.(*nestHost); ok {
 		return h
 	}
-	h := &nestHost{client.Dial(s.g.Dir)}
+	h := &nestHost{client.Dial(s.g.Dir, func(what string) { fmt.Fprintln(s.streams.Err, "stork:", what) })}
 	if s.host == nil {
 		s.host = h
 	}

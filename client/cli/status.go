@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
-	"stork/client"
 	"stork/client/catalog"
 	"stork/nestd/api"
 	"stork/repo"
@@ -51,7 +47,7 @@ func (c *statusCmd) Run(ctx context.Context, g *grammar, env *environment, strea
 		return err
 	}
 	report := statusReport{Version: repo.Version, Installed: len(state.Packages), Sharing: sharingOf(state), Repositories: []repositoryReport{}}
-	failed := report.askNest(ctx, g.Dir)
+	failed := report.askNest(ctx, s)
 	books, err := s.catalog(ctx)
 	if p, pinned := s.pins(); pinned == nil {
 		report.Owner = p.Owner
@@ -73,13 +69,11 @@ func (c *statusCmd) Run(ctx context.Context, g *grammar, env *environment, strea
 }
 
 // askNest fills in what the nest says, if there is one.
-func (r *statusReport) askNest(ctx context.Context, dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, api.SocketName)); errors.Is(err, fs.ErrNotExist) {
+func (r *statusReport) askNest(ctx context.Context, s *session) error {
+	if !s.hasNest() {
 		return nil
 	}
-	nest := client.Dial(dir)
-	defer nest.Close()
-	status, err := nest.Status(ctx)
+	status, err := s.nest().nest.Status(ctx)
 	if err != nil {
 		r.NestError = err.Error()
 		return err

@@ -49,6 +49,13 @@ const (
 	UpperName  = "upper"      // in the view: the guest's own writable directory, see UpperRequest
 )
 
+// What a guest that is a virtual machine finds its nest by: the tag of the
+// file system that has its directory, and the name of its serial port.
+const (
+	FilesTag = "stork"
+	PortName = "org.stork.nest.0"
+)
+
 // Empty is the answer where there is nothing to say.
 type Empty struct{}
 

@@ -15,6 +15,8 @@ const (
 	unpackerCommand = "unpacker-child"
 	fetcherCommand  = "fetcher-child"
 	placerCommand   = "placer-child"
+	machineCommand  = "vm-child"
+	relayCommand    = "vm-relay-child"
 )
 
 // self is this program, also if its file was replaced since, and also for a

@@ -47,6 +47,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			return runFetcher(ctx, args[1:], stderr)
 		case placerCommand:
 			return attach.PlacerMain(stdin, stdout)
+		case machineCommand:
+			return runMachine(ctx, args[1:], stderr)
+		case relayCommand:
+			return runRelay(ctx, stderr)
 		}
 	}
 	return program.Run(ctx, program.Spec{

@@ -5,6 +5,7 @@ import (
 
 	"stork/client"
 	"stork/nestd/api"
+	"stork/nestd/internal/machine"
 	"stork/nestd/internal/nest"
 	"stork/nestd/store"
 	"stork/repo/program"
@@ -28,6 +29,9 @@ func explain(err error) *program.Error {
 		return &program.Error{Status: exitDown, Err: err, Hint: "Start the daemon with 'nestd run', or give its directory with --dir."}
 	case errors.Is(err, store.ErrBusy):
 		return &program.Error{Status: exitConflict, Err: err, Hint: "Another nestd runs in this directory: stop it first."}
+	}
+	if errors.Is(err, machine.ErrInUse) {
+		return &program.Error{Status: exitConflict, Err: err, Hint: "Another 'nestd guest vm' serves this machine: stop it first."}
 	}
 	wire := nest.Explain(err)
 	return &program.Error{Status: statusOf(wire.Code), Err: err, Hint: hintOf(wire)}

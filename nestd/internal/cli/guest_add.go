@@ -32,5 +32,5 @@ func (c *guestAddCommand) Run(ctx context.Context, streams program.Streams, home
 	if err != nil {
 		return err
 	}
-	return c.show(streams, guest, c.JSON)
+	return c.show(streams, home, guest, c.JSON)
 }

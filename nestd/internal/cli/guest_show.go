@@ -17,19 +17,28 @@ type guestShowCommand struct {
 
 // Run shows the guest.
 func (c *guestShowCommand) Run(ctx context.Context, streams program.Streams, home *home) error {
-	operator, err := home.operator()
+	guest, err := findGuest(ctx, home, c.Name)
 	if err != nil {
 		return err
+	}
+	return c.show(streams, home, guest, c.JSON)
+}
+
+// findGuest asks the running daemon for a guest.
+func findGuest(ctx context.Context, home *home, name string) (*api.Guest, error) {
+	operator, err := home.operator()
+	if err != nil {
+		return nil, err
 	}
 	defer operator.Close()
 	guests, err := operator.Guests(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	i := slices.IndexFunc(guests, func(g api.Guest) bool { return g.Name == c.Name })
+	i := slices.IndexFunc(guests, func(g api.Guest) bool { return g.Name == name })
 	if i < 0 {
-		return &program.Error{Status: exitNotFound, Err: fmt.Errorf("cannot show guest %s: there is none", c.Name),
+		return nil, &program.Error{Status: exitNotFound, Err: fmt.Errorf("cannot find guest %s: there is none", name),
 			Hint: "'nestd guest list' shows those there are."}
 	}
-	return c.show(streams, &guests[i], c.JSON)
+	return &guests[i], nil
 }

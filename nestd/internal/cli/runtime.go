@@ -16,8 +16,9 @@ import (
 
 // runtimeFlags are those of commands that say what a runtime has to be told.
 type runtimeFlags struct {
-	Runtime   runtime.Name `enum:",nspawn,lxc,podman,docker,plain" default:"" placeholder:"NAME" help:"Say what this container runtime has to be told: nspawn, lxc, podman, docker, or plain for namespaces made by hand."`
-	RootUser  uint32       `name:"root-user" default:"100000" help:"The host's user that is root in the guest, for lxc."`
+	Runtime   runtime.Name `enum:",nspawn,lxc,podman,docker,qemu,plain" default:"" placeholder:"NAME" help:"Say what this runtime has to be told: nspawn, lxc, podman, docker, qemu, or plain for namespaces made by hand."`
+	RootUser  uint32       `name:"root-user" default:"100000" help:"The host's user that is root in the guest, for lxc and qemu."`
+	QEMUUser  string       `name:"qemu-user" default:"root" help:"The user that runs QEMU, for qemu."`
 	Write     bool         `help:"Write the runtime's configuration file, if it has one. What is there already is not replaced."`
 	Root      string       `default:"/" type:"path" placeholder:"DIR" help:"Write below this directory, as if it were /."`
 	Arguments bool         `help:"Print only the arguments for the runtime's command line."`
@@ -39,12 +40,21 @@ type shown struct {
 
 // config describes the runtime, and writes its file if that is wanted; nil if
 // none was asked for.
-func (f *runtimeFlags) config(g *api.Guest) (*runtime.Config, error) {
+func (f *runtimeFlags) config(home *home, g *api.Guest) (*runtime.Config, error) {
 	if f.Runtime == "" {
 		return nil, nil
 	}
+	sockets, err := machineDir(home, g.Name)
+	if err != nil {
+		return nil, err
+	}
+	nestd, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("cannot find nestd: %w", err)
+	}
 	config, err := runtime.For(f.Runtime, runtime.Guest{
 		Name: g.Name, Directory: g.Directory, Target: api.GuestDir, HostUserNS: g.HostUserNS, Placement: g.Placement, RootUser: f.RootUser,
+		Sockets: sockets, QEMUUser: f.QEMUUser, Nestd: []string{nestd, "--dir=" + home.dir},
 	})
 	if err != nil {
 		return nil, &program.Error{Status: program.Failed, Err: err, Hint: "Give the nest a plain directory with 'nestd init --run-dir'."}
@@ -86,8 +96,8 @@ func (f *runtimeFlags) write(config *runtime.Config) error {
 }
 
 // show prints a guest, and what its runtime has to be told if that was asked.
-func (f *runtimeFlags) show(streams program.Streams, g *api.Guest, asJSON bool) error {
-	config, err := f.config(g)
+func (f *runtimeFlags) show(streams program.Streams, home *home, g *api.Guest, asJSON bool) error {
+	config, err := f.config(home, g)
 	if err != nil {
 		return err
 	}
@@ -106,7 +116,11 @@ func (f *runtimeFlags) print(streams program.Streams, g *api.Guest, config *runt
 		}
 		return
 	}
-	fmt.Fprintf(streams.Out, "Bind this directory into the guest at %s, read-only:\n%s\n", api.GuestDir, g.Directory)
+	what := "Bind this directory into the guest at %s, read-only:\n%s\n"
+	if f.Runtime == runtime.QEMU {
+		what = "The machine has at %s, read-only, what is in this directory:\n%s\n"
+	}
+	fmt.Fprintf(streams.Out, what, api.GuestDir, g.Directory)
 	if config != nil {
 		fmt.Fprintf(streams.Out, "\n%s", config.Text())
 	}

@@ -1,4 +1,4 @@
-// Package runtime says what each container runtime has to be told about a
+// Package runtime says what each runtime, of containers or virtual machines, has to be told about a
 // guest: how the guest's directory gets to /run/stork, what lets the guest
 // place mounts, and what brings the mounts back when it starts again. It
 // only says so: everything in it is text, made from the guest's name and

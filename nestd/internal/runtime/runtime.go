@@ -16,6 +16,7 @@ const (
 	LXC    Name = "lxc"
 	Podman Name = "podman"
 	Docker Name = "docker"
+	QEMU   Name = "qemu"
 	Plain  Name = "plain"
 )
 
@@ -31,6 +32,11 @@ type Guest struct {
 	HostUserNS bool   // registered as sharing the host's users
 	Placement  bool   // registered as having its mounts placed by the nest
 	RootUser   uint32 // the host's user that is root in the guest, where a runtime has to know
+
+	// For virtual machines only.
+	Sockets  string   // directory of the machine's sockets
+	QEMUUser string   // whose they are
+	Nestd    []string // how this nest's nestd is started
 }
 
 // Config is what one runtime has to be told about one guest.
@@ -39,7 +45,7 @@ type Config struct {
 	Guest     string   `json:"guest"`
 	Command   string   `json:"command,omitempty"`   // what takes the arguments, for example "podman run"
 	Arguments []string `json:"arguments,omitempty"` // none has a character that a shell would change
-	File      *File    `json:"file,omitempty"`      // the same for good, where the runtime reads files
+	File      *File    `json:"file,omitempty"`      // the same for good, where the runtime reads files; for qemu, the service that it needs
 	Host      []string `json:"host,omitempty"`      // commands for root of the host, once
 	Restart   []string `json:"restart"`             // what brings mounts back when the guest starts again, a line each
 	Notes     []string `json:"notes,omitempty"`     // what else must hold, a sentence each
@@ -63,14 +69,20 @@ var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9_+@.-]+)+$`)
 // For returns what a runtime has to be told about a guest. It fails for a
 // directory that can not be written the same way for every runtime.
 func For(name Name, g Guest) (*Config, error) {
-	if !plainPath.MatchString(g.Directory) || filepath.Clean(g.Directory) != g.Directory {
-		return nil, fmt.Errorf("cannot write %q into a runtime's configuration: it has characters that runtimes read differently", g.Directory)
+	paths := []string{g.Directory}
+	if name == QEMU {
+		paths = append(paths, g.Sockets, g.Nestd[0])
+	}
+	for _, path := range paths {
+		if !plainPath.MatchString(path) || filepath.Clean(path) != path {
+			return nil, fmt.Errorf("cannot write %q into a runtime's configuration: it has characters that runtimes read differently", path)
+		}
 	}
 	describe := map[Name]func(*Config, Guest){
-		Nspawn: nspawn, LXC: lxc, Podman: podman, Docker: docker, Plain: plain,
+		Nspawn: nspawn, LXC: lxc, Podman: podman, Docker: docker, QEMU: qemu, Plain: plain,
 	}[name]
 	if describe == nil {
-		return nil, fmt.Errorf("cannot describe runtime %q: it is none of nspawn, lxc, podman, docker, plain", name)
+		return nil, fmt.Errorf("cannot describe runtime %q: it is none of nspawn, lxc, podman, docker, qemu, plain", name)
 	}
 	c := &Config{Runtime: name, Guest: g.Name}
 	describe(c, g)
@@ -103,7 +115,7 @@ func (c *Config) Text() string {
 		fmt.Fprintf(&b, "%s %s …\n", c.Command, strings.Join(c.Arguments, " "))
 	}
 	if f := c.File; f != nil {
-		if len(c.Arguments) > 0 {
+		if len(c.Arguments) > 0 && c.Runtime != QEMU {
 			b.WriteString("Or, ")
 		}
 		version := ""

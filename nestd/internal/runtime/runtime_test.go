@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the golden files")
 // files. Regenerate them with -update, and look at the difference.
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	for _, name := range []Name{Nspawn, LXC, Podman, Docker, Plain} {
+	for _, name := range []Name{Nspawn, LXC, Podman, Docker, QEMU, Plain} {
 		for _, kind := range []string{"own", "host", "placed"} {
 			if kind == "placed" && !name.NeedsPlacement() {
 				continue // says the same
@@ -25,7 +25,8 @@ func TestGolden(t *testing.T) {
 			t.Run(string(name)+"-"+kind, func(t *testing.T) {
 				t.Parallel()
 				c, err := For(name, Guest{Name: "g1", Directory: "/var/lib/nestd/run/guests/g1", Target: "/run/stork",
-					HostUserNS: kind == "host", Placement: kind == "placed", RootUser: 100000})
+					HostUserNS: kind == "host", Placement: kind == "placed", RootUser: 100000,
+					Sockets: "/var/lib/nestd/run/vm/g1", QEMUUser: "qemu", Nestd: []string{"/usr/bin/nestd"}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -63,8 +64,8 @@ func TestHostileDirectories(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"", "g1", "/a b/g1", "/a:b", "/a,b", "/a\nb", "/a'b", `/a"b`, `/a\b`, "/a$b", "/a%b", "/a;b",
 		"/a//b", "/a/", "/a/../b", "/a/./b", "/é"} {
-		for _, name := range []Name{Nspawn, LXC, Podman, Docker, Plain} {
-			if c, err := For(name, Guest{Name: "g1", Directory: dir, Target: "/run/stork"}); err == nil {
+		for _, name := range []Name{Nspawn, LXC, Podman, Docker, QEMU, Plain} {
+			if c, err := For(name, Guest{Name: "g1", Directory: dir, Target: "/run/stork", Sockets: "/s", Nestd: []string{"/n"}}); err == nil {
 				t.Errorf("%s: %q gives %q", name, dir, c.Text())
 			}
 		}
@@ -75,8 +76,8 @@ func TestHostileDirectories(t *testing.T) {
 // used as it is, in $(…).
 func TestArgumentsNeedNoQuotes(t *testing.T) {
 	t.Parallel()
-	for _, name := range []Name{Nspawn, LXC, Podman, Docker, Plain} {
-		c, err := For(name, Guest{Name: "g1", Directory: "/d/g1", Target: "/run/stork"})
+	for _, name := range []Name{Nspawn, LXC, Podman, Docker, QEMU, Plain} {
+		c, err := For(name, Guest{Name: "g1", Directory: "/d/g1", Target: "/run/stork", Sockets: "/s", Nestd: []string{"/n"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -113,7 +113,7 @@ func (d *daemon) addGuest(t *testing.T, name string) *client.Nest {
 	t.Helper()
 	g, err := d.operator.AddGuest(context.Background(), api.GuestRequest{Name: name, Owner: owner})
 	must(t, err)
-	c := client.Dial(g.Directory)
+	c := client.Dial(g.Directory, nil)
 	t.Cleanup(c.Close)
 	return c
 }
