@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X stork/repo.Version=$(VERSION)
 GO      := go
 BIN     := $(CURDIR)/bin
 
-.PHONY: build build-sqlite build-static build-nestd demo test race lint bench fuzz deps clean
+.PHONY: build build-sqlite build-static build-nestd demo test race lint bench fuzz deps deps-kernel clean
 
 # SQLite is half of a first build, and does not limit nestd, which waits for
 # the disk: so it is compiled without the costly optimizations and debugging
@@ -67,7 +67,21 @@ deps:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		rpm dnf createrepo-c systemd-container iproute2 attr e2fsprogs libcap2-bin \
-		lxc podman crun acl bubblewrap uidmap jq libsolv-tools xz-utils zstd python3-minimal util-linux-extra
+		lxc podman crun acl bubblewrap uidmap jq libsolv-tools xz-utils zstd python3-minimal \
+		util-linux-extra qemu-system-x86 busybox-static
+	@$(MAKE) --no-print-directory deps-kernel
+
+# The kernel that the test of a virtual machine boots: unpacked, not installed,
+# for it is not this machine's.
+TEST_KERNEL := /usr/local/lib/stork-test/kernel
+
+deps-kernel:
+	test "$$(dpkg --print-architecture)" = amd64 || exit 0; \
+	dir=$$(mktemp -d); chmod 755 $$dir; cd $$dir; \
+	apt-get download -qq "$$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1)"; \
+	rm -rf $(TEST_KERNEL); mkdir -p $(TEST_KERNEL); \
+	dpkg-deb -x linux-image-*.deb $(TEST_KERNEL); \
+	rm -rf $$dir
 
 clean:
 	rm -rf $(BIN)

@@ -19,6 +19,8 @@ type bed struct {
 	stopped map[string]*process // daemons that the script has ended
 	trees   map[string]string   // hashes that it has saved
 	group   string              // its cgroup; empty if it needs none
+
+	machines map[string]*virtual
 }
 
 func bedOf(ts *testscript.TestScript) *bed { return ts.Value(key{}).(*bed) }

@@ -122,6 +122,8 @@ func TestScripts(t *testing.T) {
 			"host":     host,     // host NEST: a machine on which container runtimes run
 			"rootfs":   rootfs,   // rootfs NAME own|host: a container's root, in $ROOTS, of which users
 			"shared":   shared,   // [!] shared NEST PATH: the last stdout is the inode of that path in the store
+			"machine":  power,    // machine start|reboot|off NEST NAME: a virtual machine, whose guest nestd knows
+			"vm":       vm,       // vm [-status N] NAME COMMAND…: a command line in it; its errors are in stdout too
 		},
 	})
 }
@@ -157,7 +159,7 @@ func (h *harness) setup(env *testscript.Env) error {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return err
 	}
-	b := &bed{harness: h, dir: filepath.Join(dir, "bed"), stopped: map[string]*process{}, trees: map[string]string{}}
+	b := &bed{harness: h, dir: filepath.Join(dir, "bed"), stopped: map[string]*process{}, trees: map[string]string{}, machines: map[string]*virtual{}}
 	env.Values[key{}] = b
 	env.Defer(func() { // the testbed has ended, and with it what it ran
 		if err := removeGroup(b.group); err != nil {
@@ -173,8 +175,9 @@ func (h *harness) setup(env *testscript.Env) error {
 	return nil
 }
 
-// condition knows [has:PROGRAM], and [real:PATTERN] for packages that others
-// made. In CI everything must be there.
+// condition knows [has:PROGRAM], [boots:ARCHITECTURE] if there is a kernel for
+// virtual machines and this is one of those, and [real:PATTERN] for packages
+// that others made. In CI everything must be there.
 func (h *harness) condition(cond string) (bool, error) {
 	kind, arg, _ := strings.Cut(cond, ":")
 	found := false
@@ -184,6 +187,12 @@ func (h *harness) condition(cond string) (bool, error) {
 		found = err == nil
 		if !found && os.Getenv("CI") == "true" {
 			return false, fmt.Errorf("%s is not installed: make deps installs it", arg)
+		}
+	case "boots":
+		_, err := kernelImage()
+		found = err == nil && arg == runtime.GOARCH
+		if err != nil && arg == runtime.GOARCH && os.Getenv("CI") == "true" {
+			return false, fmt.Errorf("%w: make deps-kernel unpacks it", err)
 		}
 	case "real":
 		paths, err := h.match(arg)

@@ -154,8 +154,8 @@ func rootfs(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// shared holds the inode that a container's stat -c %d:%i has printed to
-// those that the store of the nest has for a path.
+// shared holds the inode that a container's stat -c %d:%i has printed, or a
+// machine's stat -c %i, to those that the store of the nest has for a path.
 func shared(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 2, "shared NEST PATH")
 	got := strings.TrimSpace(ts.ReadFile("stdout"))
@@ -168,7 +168,7 @@ func shared(ts *testscript.TestScript, neg bool, args []string) {
 	for _, path := range found {
 		var st unix.Stat_t
 		ts.Check(unix.Stat(path, &st))
-		have = have || got == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+		have = have || got == fmt.Sprintf("%d:%d", st.Dev, st.Ino) || got == strconv.FormatUint(st.Ino, 10)
 	}
 	if have == neg {
 		ts.Fatalf("%s is inode %s; in the store: %t", args[1], got, have)
