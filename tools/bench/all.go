@@ -17,6 +17,7 @@ type Report struct {
 	Machine Machine   `json:"machine"`
 	Index   *Index    `json:"index"`
 	Install []Install `json:"install"`
+	Set     *Set      `json:"set"`
 	Tree    *Tree     `json:"tree"`
 	Density *Density  `json:"density"`
 	Crowd   *Crowd    `json:"crowd"`
@@ -95,7 +96,8 @@ func (r *Report) installs(ctx context.Context, packages int, log io.Writer) erro
 		}
 		r.Install = append(r.Install, *figures)
 	}
-	return nil
+	r.Set, err = MeasureSet(ctx, l, packages)
+	return err
 }
 
 func thisMachine() Machine {

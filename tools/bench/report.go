@@ -45,6 +45,9 @@ func (r *Report) writeInstalls(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "| %d | %.0f ms | %s | %s | %.1f ms | %.1f ms |\n", i.Files, i.FirstMS, rpm, ratio, i.SecondP50MS, i.SecondP99MS)
 	}
+	s := r.Set
+	fmt.Fprintf(b, "\n%d packages with %d files in all, which one package requires: first install %.0f ms; in %d further guests, each for the first time, p50 %.0f ms, p99 %.0f ms.\n",
+		s.Packages, s.Files, s.FirstMS, s.N, s.SecondP50MS, s.SecondP99MS)
 	b.WriteString("\nThe same files into an empty directory, in the same run and in turn: with rpm, dnf and dpkg, with `rpm2archive | tar` and a sync, and by copying the tree with a sync.\n\n| files | Stork, first | Stork, further p50 | rpm | dnf | dpkg | tar | copy |\n|---|---|---|---|---|---|---|---|\n")
 	for _, i := range r.Install {
 		fmt.Fprintf(b, "| %d | %.0f ms | %.1f ms |", i.Files, i.FirstMS, i.SecondP50MS)

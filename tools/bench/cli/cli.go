@@ -19,6 +19,7 @@ Exit statuses: 0 measured, whatever the figures; 1 could not measure; 2 wrong us
 type grammar struct {
 	program.Common
 	Install installCommand `cmd:"" help:"The first install on a host, and those of further guests, beside rpm."`
+	Set     setCommand     `cmd:"" help:"Hundreds of packages installed at once, on a host and in further guests."`
 	Index   indexCommand   `cmd:"" help:"What many packages in the repository cost."`
 	Tree    treeCommand    `cmd:"" help:"The first install of the Go tree of this machine, beside others."`
 	Density densityCommand `cmd:"" help:"What further guests cost in disk and memory, beside guests with copies."`
@@ -55,6 +56,20 @@ type installCommand struct {
 // Run measures.
 func (c *installCommand) Run(ctx context.Context, out program.Streams) error {
 	v, err := bench.InstallAlone(ctx, c.Files, c.Packages, out.Err)
+	if err != nil {
+		return err
+	}
+	return print(out, v)
+}
+
+type setCommand struct {
+	figures
+	Packages int `default:"0" help:"Other packages in the repository."`
+}
+
+// Run measures.
+func (c *setCommand) Run(ctx context.Context, out program.Streams) error {
+	v, err := bench.SetAlone(ctx, c.Packages, out.Err)
 	if err != nil {
 		return err
 	}
