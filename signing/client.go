@@ -7,59 +7,35 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
 	"stork/repo"
-	"stork/repo/durable"
+	"stork/signing/trust"
 )
 
 // Options say which repository a Client follows.
-type Options struct {
-	Dir  string           // its trust state, durable; one repository, any number of processes
-	Root repo.Digest      // SHA-256 of metadata/1.root.json: the repository's identity
-	Disk durable.Disk     // writes Dir
-	Now  func() time.Time // the clock; nil means time.Now
-
-	// Deferred has what was seen recorded by Keep, all at once, and not by
-	// each refresh and lookup: for one who verifies several things before
-	// acting on any of them (docs/ordering.md, G5).
-	Deferred bool
-}
+type Options = trust.Options
 
 // Client follows one repository. It may be used by several goroutines.
 type Client struct {
-	opts Options
-	mu   sync.Mutex // serializes changes of the trust state within this process; guards what follows
-
-	state   *trustState // if Deferred: as it will be when pending is recorded; nil: to be read
-	pending []change
+	*trust.Ledger
 }
 
 // Open prepares to follow a repository, and reads nothing but the trust
 // state.
 func Open(o Options) (*Client, error) {
-	if o.Root.IsZero() || o.Dir == "" {
-		return nil, errors.New("cannot follow a repository: its root digest and a directory for trust state are needed")
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if err := o.Disk.MkdirAll(o.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make trust state: %w", err)
-	}
-	c := &Client{opts: o}
-	if _, err := c.current(); err != nil {
+	ledger, err := trust.Open(o)
+	if err != nil {
 		return nil, err
 	}
-	return c, nil
+	return &Client{ledger}, nil
 }
 
 // Root returns the repository's identity.
-func (c *Client) Root() repo.Digest { return c.opts.Root }
+func (c *Client) Root() repo.Digest { return c.Options.Root }
 
 // Refresh verifies what src serves now: the chain of roots from the pinned
 // one, timestamp, snapshot and targets, against the clock and against what
@@ -78,11 +54,11 @@ func (c *Client) Refresh(ctx context.Context, src Source) (*Snapshot, error) {
 // snapshot: the caller passes the grace that the policy it holds from before
 // grants, and compares it with the policy that this snapshot leads to.
 func (c *Client) Offline(ctx context.Context, src Source, grace time.Duration) (*Snapshot, error) {
-	state, err := c.current()
+	state, err := c.Current()
 	if err != nil {
 		return nil, err
 	}
-	now := c.opts.Now().UTC()
+	now := c.Options.Now().UTC()
 	judged := now
 	if seen := time.Unix(state.Time, 0).UTC(); judged.Before(seen) {
 		judged = seen
@@ -96,22 +72,22 @@ func (c *Client) Offline(ctx context.Context, src Source, grace time.Duration) (
 		r = &refresh{client: c, src: src, state: state, judged: judged.Add(-grace)}
 		snapshot, err = r.run(ctx)
 	}
-	if errors.Is(err, ErrExpired) && judged.After(now.Add(timeStep)) {
+	if errors.Is(err, ErrExpired) && judged.After(now.Add(trust.TimeStep)) {
 		err = fmt.Errorf("%w (judged at %s, the latest time seen here; the clock now says %s)",
 			err, judged.Format(time.RFC3339), now.Format(time.RFC3339))
 	}
 	// The time is recorded whatever came of it: one who froze the metadata
 	// must not win by setting the clock back afterwards.
 	verified, floors := err == nil, r.floors
-	saveErr := c.update(func(s *trustState) (bool, error) {
-		changed := s.sawTime(now)
-		return verified && s.raise(floors) || changed, nil
+	saveErr := c.Update(func(s *trust.State) (bool, error) {
+		changed := s.SawTime(now)
+		return verified && s.Raise(floors) || changed, nil
 	})
 	if err == nil {
 		err = saveErr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot refresh repository %s: %w", c.opts.Root.Short(), err)
+		return nil, fmt.Errorf("cannot refresh repository %s: %w", c.Options.Root.Short(), err)
 	}
 	return snapshot, nil
 }
@@ -135,10 +111,10 @@ func (r *refresh) overtaken(ctx context.Context) bool {
 type refresh struct {
 	client  *Client
 	src     Source
-	state   *trustState // as it was at the start
+	state   *trust.State // as it was at the start
 	judged  time.Time
 	trusted *trustedmetadata.TrustedMetadata
-	floors  repositoryFloors // what this run has verified
+	floors  trust.Floors // what this run has verified
 	files   []string
 }
 
@@ -166,7 +142,7 @@ func (r *refresh) earliest() time.Time {
 
 // rootPath is the newest root that was verified. Damage is harmless: it is
 // verified again from the pinned one, and a floor says how far at least.
-func (c *Client) rootPath() string { return filepath.Join(c.opts.Dir, "root.json") }
+func (c *Client) rootPath() string { return filepath.Join(c.Options.Dir, "root.json") }
 
 // root follows the chain of roots to its end (5.3).
 func (r *refresh) root(ctx context.Context) error {
@@ -201,7 +177,7 @@ func (r *refresh) root(ctx context.Context) error {
 	if !fresh {
 		return nil
 	}
-	if err := r.client.opts.Disk.WriteCache(r.client.rootPath(), stored, 0o644); err != nil {
+	if err := r.client.Options.Disk.WriteCache(r.client.rootPath(), stored, 0o644); err != nil {
 		return fmt.Errorf("cannot record the repository's root: %w", err)
 	}
 	return nil
@@ -210,7 +186,7 @@ func (r *refresh) root(ctx context.Context) error {
 // loadRoot starts from the root on disk or, if there is none or it is
 // damaged, from the pinned first one, which it reports as fresh.
 func (r *refresh) loadRoot(ctx context.Context) (b []byte, fresh bool, err error) {
-	b, err = Dir(r.client.opts.Dir).Fetch(ctx, "root.json", repo.MaxRoot)
+	b, err = Dir(r.client.Options.Dir).Fetch(ctx, "root.json", repo.MaxRoot)
 	if err == nil && repo.DigestOf(b) == r.state.Floors.RootDigest && r.resume(b) == nil {
 		return b, false, nil
 	}
@@ -218,8 +194,8 @@ func (r *refresh) loadRoot(ctx context.Context) (b []byte, fresh bool, err error
 	if b, err = fetch(ctx, r.src, path, repo.MaxRoot); err != nil {
 		return nil, false, err
 	}
-	if repo.DigestOf(b) != r.client.opts.Root {
-		return nil, false, untrusted("the first root has digest %s, pinned is %s", repo.DigestOf(b), r.client.opts.Root)
+	if repo.DigestOf(b) != r.client.Options.Root {
+		return nil, false, untrusted("the first root has digest %s, pinned is %s", repo.DigestOf(b), r.client.Options.Root)
 	}
 	if err := r.trust(b); err != nil {
 		return nil, false, fmt.Errorf("%s: %w", path, err)
@@ -281,7 +257,7 @@ func (r *refresh) timestamp(ctx context.Context) error {
 			return untrusted("it does not name a snapshot of acceptable size")
 		}
 		r.floors.Timestamp, r.floors.Snapshot = meta.Signed.Version, snapshot.Version
-		return r.state.Floors.checkTimestamp(r.floors)
+		return r.state.Floors.CheckTimestamp(r.floors)
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", repo.TimestampPath, err)
@@ -307,7 +283,7 @@ func (r *refresh) snapshot(ctx context.Context) error {
 		for name, file := range meta.Signed.Meta {
 			r.floors.Versions[name] = file.Version
 		}
-		return r.state.Floors.checkSnapshot(r.floors)
+		return r.state.Floors.CheckSnapshot(r.floors)
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)

@@ -4,26 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"stork/signing/trust"
 )
 
-// What can be wrong with a repository. That a role or target is not
-// published wraps [fs.ErrNotExist]; errors of a [Source] stay as they are.
+// What can be wrong with a repository; see [trust.ErrExpired] and the others.
 var (
-	// ErrExpired: metadata was truly signed, but is too old by the clock.
-	ErrExpired = errors.New("the metadata has expired")
-	// ErrUntrusted: a signature, threshold, pin, digest, version or field is
-	// not what the chain from the pin demands.
-	ErrUntrusted = errors.New("the repository can not be trusted")
-	// ErrMissing: the repository lacks a file that it must have, or that its
-	// own signed metadata names.
-	ErrMissing = errors.New("the repository lacks a file")
+	ErrExpired   = trust.ErrExpired
+	ErrUntrusted = trust.ErrUntrusted
+	ErrMissing   = trust.ErrMissing
 )
 
-// untrusted reports a broken chain.
-func untrusted(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrUntrusted, fmt.Sprintf(format, args...))
+func untrusted(format string, args ...any) error { return trust.Untrusted(format, args...) }
+
+// CheckExpiry returns an error that wraps ErrExpired if now is after expires.
+func CheckExpiry(what string, expires, now time.Time) error {
+	return trust.CheckExpiry(what, expires, now)
 }
 
 // guard runs f, which calls go-tuf, and turns its errors into ours and its

@@ -72,20 +72,6 @@ func FuzzReadDelegations(f *testing.F) {
 	})
 }
 
-func FuzzTrustState(f *testing.F) {
-	seeds(f, "trust.json")
-	f.Fuzz(func(t *testing.T, b []byte) {
-		state, err := decodeState(b)
-		if err != nil {
-			return
-		}
-		again, err := repo.EncodeCanonical(state)
-		if err != nil || string(again) != string(b) {
-			t.Errorf("%q became %q (%v)", b, again, err)
-		}
-	})
-}
-
 // FuzzRefresh gives a client one hostile file of a true repository: it must
 // refuse or accept, and never fall over.
 func FuzzRefresh(f *testing.F) {

@@ -8,6 +8,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"stork/repo"
+	"stork/signing/trust"
 )
 
 // MaxKeyDocuments is how many versions a chain of key documents, or of
@@ -21,12 +22,8 @@ const (
 	DailyKeys  = metadata.TARGETS // sign the role
 )
 
-// Pin names an identity for ever: a role, and the SHA-256 of version 1 of its
-// key document.
-type Pin struct {
-	Role   repo.Role   `json:"role"`
-	Digest repo.Digest `json:"digest"`
-}
+// Pin names an identity for ever.
+type Pin = trust.Pin
 
 // Keys are a set of keys of which Threshold must sign.
 type Keys struct {

@@ -9,6 +9,7 @@ import (
 	"stork/repo"
 	"stork/repo/durable"
 	"stork/signing"
+	"stork/signing/trust"
 )
 
 // memoWorld is a client that has verified something and remembers it.
@@ -37,8 +38,8 @@ func (m *memoWorld) visit(t *testing.T, src signing.Source, value string) {
 	check(t, c.Keep())
 }
 
-func memoOf(value string, until time.Time) signing.Memo {
-	return signing.Memo{Files: repo.DigestOf([]byte(value)), Until: until.Unix(), Value: json.RawMessage(`"` + value + `"`)}
+func memoOf(value string, until time.Time) trust.Memo {
+	return trust.Memo{Files: repo.DigestOf([]byte(value)), Until: until.Unix(), Value: json.RawMessage(`"` + value + `"`)}
 }
 
 func (m *memoWorld) want(t *testing.T, when, value string) {
@@ -113,7 +114,7 @@ func TestMemoNeedsKeep(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.clientIn(tempDir(t), durable.Disk{})
-	if err := c.Remember(signing.Memo{}); err == nil {
+	if err := c.Remember(trust.Memo{}); err == nil {
 		t.Error("remembered")
 	}
 }

@@ -2,7 +2,6 @@ package signing
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 	"time"
 
@@ -134,12 +133,4 @@ func readTargets(role repo.Role, files map[string]*metadata.TargetFiles) (map[st
 		targets[name] = repo.Object{Digest: repo.Digest(sum), Size: file.Length}
 	}
 	return targets, nil
-}
-
-// CheckExpiry returns an error that wraps ErrExpired if now is after expires.
-func CheckExpiry(what string, expires, now time.Time) error {
-	if now.After(expires) {
-		return fmt.Errorf("%w: %s expired at %s", ErrExpired, what, expires.UTC().Format(time.RFC3339))
-	}
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/trustedmetadata"
 
 	"stork/repo"
+	"stork/signing/trust"
 )
 
 // Snapshot is one verified state of a repository. Expiry was judged when it
@@ -20,8 +21,8 @@ import (
 type Snapshot struct {
 	client *Client
 	src    Source
-	judged time.Time                // the time that expiry is judged by
-	pins   map[repo.Digest]pinFloor // as recorded when this was refreshed; read only
+	judged time.Time                      // the time that expiry is judged by
+	pins   map[repo.Digest]trust.PinFloor // as recorded when this was refreshed; read only
 
 	mu      sync.Mutex // guards what follows
 	trusted *trustedmetadata.TrustedMetadata
@@ -35,7 +36,7 @@ type Snapshot struct {
 func (s *Snapshot) Version() int64 { return s.trusted.Timestamp.Signed.Version }
 
 // Repository returns the repository's identity.
-func (s *Snapshot) Repository() repo.Digest { return s.client.opts.Root }
+func (s *Snapshot) Repository() repo.Digest { return s.client.Options.Root }
 
 // Expires returns the earliest expiry of all metadata that was verified so
 // far, lookups included.
@@ -218,12 +219,23 @@ func (s *Snapshot) pinned(ctx context.Context, pin Pin, target string) (*SignedR
 	if err := chain[len(chain)-1].verifyRole(role); err != nil {
 		return nil, err
 	}
-	return role, s.client.update(func(state *trustState) (bool, error) {
-		if err := state.Pins[pin.Digest].check(chain, role.Version); err != nil {
+	seen := seenOf(chain, role)
+	return role, s.client.Update(func(state *trust.State) (bool, error) {
+		if err := state.Pins[pin.Digest].Check(seen); err != nil {
 			return false, err
 		}
-		return state.raisePin(pin.Digest, chain, role.Version), nil
+		return state.RaisePin(pin.Digest, seen), nil
 	})
+}
+
+// seenOf is what of a pinned role is the floor from now on.
+func seenOf(chain []*KeyDocument, role *SignedRole) trust.PinSeen {
+	newest := chain[len(chain)-1]
+	seen := trust.PinSeen{Role: newest.Role, Reset: newest.Reset, Version: role.Version}
+	for _, document := range chain {
+		seen.Documents = append(seen.Documents, document.Digest)
+	}
+	return seen
 }
 
 // role verifies a role and its key documents by the repository's delegation.
@@ -257,7 +269,7 @@ func (s *Snapshot) role(ctx context.Context, name repo.Role) (*SignedRole, []*Ke
 		if role, err = newSignedRole(verified, b); err != nil {
 			return err
 		}
-		if role.Role != name || role.Repository != s.client.opts.Root {
+		if role.Role != name || role.Repository != s.client.Options.Root {
 			return untrusted("made for role %s of repository %s", role.Role, role.Repository.Short())
 		}
 		return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -12,14 +11,14 @@ import (
 	"stork/repo"
 	"stork/repo/durable"
 	"stork/repo/index"
-	"stork/signing"
 	"stork/signing/policy"
+	"stork/signing/trust"
 )
 
 // Files is one repository's static tree, as the nest or the repository itself
 // serves it. Nothing that it returns is believed before it is verified.
 type Files interface {
-	signing.Source
+	trust.Source
 	index.Source
 }
 
@@ -35,6 +34,7 @@ type Origin interface {
 type Options struct {
 	Pins     *api.Pins
 	Origin   Origin
+	Verify   Verify
 	TrustDir string // one directory for each repository below it
 	Disk     durable.Disk
 	Now      func() time.Time
@@ -45,7 +45,7 @@ type Options struct {
 type Catalog struct {
 	origin   Origin
 	shelves  []*shelf
-	followed []followed
+	followed []*followed
 	broken   []Broken
 	unlisted []Unlisted
 	refused  []Refusal
@@ -88,7 +88,8 @@ type Unlisted struct {
 // ErrNoPolicy says that no pinned repository holds a policy of the owner.
 var ErrNoPolicy = errors.New("the owner has published no trust policy")
 
-// Open verifies metadata, policy and index roots. Its cost does not depend on
+// Open has metadata, policy and index roots verified, unless it is remembered
+// what they led to. Its cost does not depend on
 // how many packages there are. A repository that does not verify is left out,
 // see [Catalog.Broken], unless no other serves.
 func Open(ctx context.Context, o Options) (*Catalog, error) {
@@ -114,117 +115,41 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 
 func (c *Catalog) openRepository(ctx context.Context, o Options, pin api.RepositoryPin) (hasPolicy bool, err error) {
 	files := remember(o.Origin.Files(pin.Root))
-	trust, err := signing.Open(signing.Options{
+	ledger, err := trust.Open(trust.Options{
 		Dir: filepath.Join(o.TrustDir, pin.Root.Hex()), Root: pin.Root, Disk: o.Disk, Now: o.Now, Deferred: true,
 	})
 	if err != nil {
 		return false, err
 	}
-	if known, err := c.recall(ctx, o, pin, trust, files); known || err != nil {
-		return known, err
-	}
-	grace := graceFile{o.Disk, filepath.Join(o.TrustDir, pin.Root.Hex(), "offline.json")}
-	f, err := refresh(ctx, trust, files, o.Pins.Owner, grace)
-	if err != nil || f.rules == nil {
-		return false, errors.Join(err, trust.Keep())
-	}
-	shelves, unlisted := len(c.shelves), len(c.unlisted)
-	err = c.openShelves(ctx, f)
-	if err == nil {
-		err = c.remember(trust, files, f, o.Pins.Owner, shelves, unlisted)
-	}
-	if err := errors.Join(err, trust.Keep()); err != nil { // rule G5
-		c.shelves = c.shelves[:shelves] // all of a repository or nothing
+	request := Request{Pin: pin, Owner: o.Pins.Owner, Files: files, Ledger: ledger}
+	request.Bundle, _ = files.Files.(Bundle)
+	v, err := verdict(ctx, o.Verify, request)
+	if err != nil || v == nil {
 		return false, err
 	}
+	f := &followed{pin: pin, files: files, verdict: v}
+	for _, s := range v.Shelves {
+		c.shelves = append(c.shelves, f.shelf(s))
+	}
+	for _, u := range v.Unlisted {
+		c.unlisted = append(c.unlisted, Unlisted{pin.Root, u.Publisher, u.Reason})
+	}
 	c.followed = append(c.followed, f)
-	c.served = append(c.served, Served{pin, f.snapshot.Version(), f.snapshot.Expires()})
+	c.served = append(c.served, Served{pin, v.Version, v.Expires})
 	return true, nil
 }
 
-// refresh verifies the newest metadata and the owner's policy, without rules if
-// there is none. If something has expired, it tries again with the time that the policy
-// granted when it was last seen; and if the policy that this leads to grants
-// less, once more with that.
-func refresh(ctx context.Context, trust *signing.Client, files *memory, owner repo.Digest, grace graceFile) (followed, error) {
-	for given := time.Duration(0); ; {
-		f, err := verified(ctx, trust, files, owner, given)
-		if errors.Is(err, signing.ErrExpired) && given == 0 {
-			last, loadErr := grace.load()
-			if loadErr != nil || last == 0 {
-				return f, errors.Join(err, loadErr)
-			}
-			given = last
-			continue
-		}
-		if err != nil {
-			return f, err
-		}
-		granted := time.Duration(0)
-		if f.rules != nil {
-			granted = time.Duration(f.rules.Offline)
-		}
-		if err := grace.save(granted); err != nil || given <= granted {
-			return f, err
-		}
-		given = granted
-	}
+// followed is a repository with its owner's policy.
+type followed struct {
+	pin     api.RepositoryPin
+	files   *memory
+	verdict *Verdict
 }
 
-// verified reads metadata and policy, whose expiry is judged as it was given
-// ago.
-func verified(ctx context.Context, trust *signing.Client, files *memory, owner repo.Digest, given time.Duration) (followed, error) {
-	f := followed{repository: trust.Root(), files: files}
-	var err error
-	if f.snapshot, err = trust.Offline(ctx, files, given); err != nil {
-		return f, err
+func (f *followed) shelf(s Shelf) *shelf {
+	return &shelf{
+		repository: f.pin.Root, publisher: s.Publisher, key: s.Key, policy: f.verdict.Rules, files: f.files, root: s.Root,
 	}
-	err = f.ownersPolicy(ctx, owner)
-	if errors.Is(err, fs.ErrNotExist) {
-		f.rules, err = nil, nil
-	}
-	return f, err
-}
-
-// ownersPolicy reads the trust policy that the pinned owner has published in
-// this repository. That there is none is [fs.ErrNotExist].
-func (f *followed) ownersPolicy(ctx context.Context, owner repo.Digest) error {
-	pin, err := f.snapshot.FindRole(ctx, owner)
-	if err != nil {
-		return fmt.Errorf("cannot find the owner: %w", err)
-	}
-	if f.policy, err = f.snapshot.Lookup(ctx, pin, signing.PolicyTarget(pin.Role.Publisher())); err != nil {
-		return err
-	}
-	if f.rules, err = policyAt(ctx, f.files, f.policy); err != nil {
-		return err
-	}
-	return f.rules.CheckOrigin(pin.Role, f.repository)
-}
-
-// openShelves verifies the index root of every publisher that the policy
-// names. One that has not published, or that does not verify under the
-// policy's pin, is left out and remembered.
-func (c *Catalog) openShelves(ctx context.Context, f followed) error {
-	for _, pin := range f.rules.Publishers() {
-		publisher := pin.Role.Publisher()
-		object, err := f.snapshot.Lookup(ctx, pin, signing.IndexTarget(publisher))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			c.unlisted = append(c.unlisted, Unlisted{f.repository, publisher, "has published nothing here"})
-			continue
-		case errors.Is(err, signing.ErrUntrusted), errors.Is(err, signing.ErrExpired), errors.Is(err, signing.ErrMissing):
-			c.unlisted = append(c.unlisted, Unlisted{f.repository, publisher, err.Error()})
-			continue
-		case err != nil:
-			return fmt.Errorf("cannot look up the index of %s: %w", publisher, err)
-		}
-		c.shelves = append(c.shelves, &shelf{
-			repository: f.repository, publisher: publisher, key: pin.Digest, policy: f.rules,
-			files: f.files, root: object,
-		})
-	}
-	return nil
 }
 
 // Served returns the repositories that hold a policy of the owner.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"stork/client/catalog"
+	"stork/client/chain"
 	"stork/client/solve"
 	"stork/fixtures"
 	"stork/fixtures/world"
@@ -438,7 +439,7 @@ func TestGraceFaults(t *testing.T) {
 	alice.PublishPolicy(time.Hour, alice.Allow("*"))
 	failed := errors.New("no disk")
 	g, n := newGuest(t, r, alice), newNest(t, r, alice)
-	o := catalog.Options{Pins: g.pins, Origin: n, TrustDir: g.dir, Now: r.Now}
+	o := catalog.Options{Pins: g.pins, Origin: n, Verify: chain.Verify, TrustDir: g.dir, Now: r.Now}
 	o.Disk = durable.Disk{Fault: func(_ durable.Step, path string) (before, after error) {
 		if strings.Contains(path, "offline.json") {
 			return failed, nil
@@ -546,7 +547,7 @@ func FuzzEntry(f *testing.F) {
 	n := newNest(nil, r, alice)
 	dir := f.TempDir()
 	open := func(t testing.TB) *catalog.Catalog {
-		c, err := catalog.Open(context.Background(), catalog.Options{Pins: alice.Pins(), Origin: n, TrustDir: dir, Now: r.Now})
+		c, err := catalog.Open(context.Background(), catalog.Options{Pins: alice.Pins(), Origin: n, Verify: chain.Verify, TrustDir: dir, Now: r.Now})
 		if err != nil {
 			t.Fatal(err)
 		}

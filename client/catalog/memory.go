@@ -7,7 +7,7 @@ import (
 	"io/fs"
 
 	"stork/repo"
-	"stork/signing"
+	"stork/signing/trust"
 )
 
 // memory checks every document against the digest that names it, whoever
@@ -36,7 +36,7 @@ func (m *memory) has(object repo.Object) bool {
 }
 
 // Document implements [index.Source]. A signed document that is not there is
-// [signing.ErrMissing]: whoever serves the repository withholds it, which must
+// [trust.ErrMissing]: whoever serves the repository withholds it, which must
 // not look as if it had never been published.
 func (m *memory) Document(ctx context.Context, object repo.Object) ([]byte, error) {
 	if m.has(object) {
@@ -45,11 +45,11 @@ func (m *memory) Document(ctx context.Context, object repo.Object) ([]byte, erro
 	b, err := m.Files.Document(ctx, object)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: document %s", signing.ErrMissing, object.Digest)
+		return nil, fmt.Errorf("%w: document %s", trust.ErrMissing, object.Digest)
 	case err != nil:
 		return nil, err
 	case repo.ObjectOf(b) != object:
-		return nil, fmt.Errorf("%w: document %s came with other content", signing.ErrUntrusted, object.Digest)
+		return nil, fmt.Errorf("%w: document %s came with other content", trust.ErrUntrusted, object.Digest)
 	}
 	m.documents[object.Digest] = b
 	return b, nil

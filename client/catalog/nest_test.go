@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stork/client/catalog"
+	"stork/client/chain"
 	"stork/fixtures"
 	"stork/fixtures/world"
 	"stork/nestd/api"
@@ -123,7 +124,7 @@ func newGuest(t *testing.T, r *world.Repository, owner *world.Publisher) *guest 
 }
 
 func (g *guest) open(n *nest) (*catalog.Catalog, error) {
-	return catalog.Open(context.Background(), catalog.Options{Pins: g.pins, Origin: n, TrustDir: g.dir, Disk: g.disk, Now: g.clock})
+	return catalog.Open(context.Background(), catalog.Options{Pins: g.pins, Origin: n, Verify: chain.Verify, TrustDir: g.dir, Disk: g.disk, Now: g.clock})
 }
 
 func (g *guest) mustOpen(n *nest) *catalog.Catalog {

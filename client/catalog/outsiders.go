@@ -2,36 +2,12 @@ package catalog
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"slices"
 
 	"stork/client/solve"
 	"stork/nestd/api"
 	"stork/repo"
-	"stork/signing"
-	"stork/signing/policy"
 )
-
-// followed is a repository with its owner's policy.
-type followed struct {
-	repository repo.Digest
-	files      *memory
-	policy     repo.Object // what rules were read from
-	rules      *policy.Policy
-	snapshot   *signing.Snapshot // nil where what was verified is remembered
-	again      func(context.Context) (*signing.Snapshot, error)
-}
-
-// verify returns the repository's snapshot, which is verified now if what it
-// led to was remembered.
-func (f *followed) verify(ctx context.Context) (*signing.Snapshot, error) {
-	if f.snapshot != nil {
-		return f.snapshot, nil
-	}
-	return f.again(ctx)
-}
 
 // Refusals returns the packages that a spec or requirement of that text could
 // have meant and that policy does not admit: those that were found so far,
@@ -71,12 +47,12 @@ func (c *Catalog) outsiders(ctx context.Context, terms []string) ([]Refusal, err
 	}
 	var questions []question
 	for _, f := range c.followed {
-		strangers, err := c.strangers(ctx, f)
+		strangers, err := f.verdict.Strangers(ctx)
 		if err != nil {
 			return nil, err
 		}
 		for _, s := range strangers {
-			questions = append(questions, question{s, api.Query{Index: s.root.Digest, Kind: api.ByCapability, Terms: terms}})
+			questions = append(questions, question{f.shelf(s), api.Query{Index: s.Root.Digest, Kind: api.ByCapability, Terms: terms}})
 		}
 	}
 	var found []Refusal
@@ -95,32 +71,4 @@ func (c *Catalog) outsiders(ctx context.Context, terms []string) ([]Refusal, err
 		}
 	}
 	return found, nil
-}
-
-// strangers returns the indexes of publishers in a repository that are not on
-// the catalog's shelves.
-func (c *Catalog) strangers(ctx context.Context, f followed) ([]*shelf, error) {
-	snapshot, err := f.verify(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var list []*shelf
-	for _, role := range snapshot.Roles() {
-		publisher, repository := role.Publisher(), f.repository
-		if role.IsOwner() || slices.ContainsFunc(c.shelves, func(s *shelf) bool {
-			return s.publisher == publisher && s.repository == repository
-		}) {
-			continue
-		}
-		object, err := snapshot.LookupDelegated(ctx, role, signing.IndexTarget(publisher))
-		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, signing.ErrUntrusted),
-			errors.Is(err, signing.ErrExpired), errors.Is(err, signing.ErrMissing):
-			continue // such a publisher has nothing to be told of
-		case err != nil:
-			return nil, fmt.Errorf("cannot look up the index of %s: %w", publisher, err)
-		}
-		list = append(list, &shelf{repository: repository, publisher: publisher, policy: f.rules, files: f.files, root: object})
-	}
-	return list, nil
 }

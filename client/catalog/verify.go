@@ -9,11 +9,11 @@ import (
 	"stork/nestd/api"
 	"stork/repo"
 	"stork/repo/index"
-	"stork/signing"
+	"stork/signing/trust"
 )
 
 // Verify reads the candidates' shards and records, from the signed index root
-// down, and returns the records. It fails with [signing.ErrUntrusted] if they
+// down, and returns the records. It fails with [trust.ErrUntrusted] if they
 // do not say what the nest said.
 func (c *Catalog) Verify(ctx context.Context, candidates ...*Candidate) ([]*repo.Record, error) {
 	if err := bring(ctx, candidates); err != nil {
@@ -72,7 +72,7 @@ func (s *shelf) verify(ctx context.Context, said index.Entry) (*repo.Record, err
 		return nil, err
 	}
 	if !slices.ContainsFunc(entries, func(e index.Entry) bool { return reflect.DeepEqual(e, said) }) {
-		return nil, fmt.Errorf("%w: it is not in the index as the nest described it", signing.ErrUntrusted)
+		return nil, fmt.Errorf("%w: it is not in the index as the nest described it", trust.ErrUntrusted)
 	}
 	b, err := s.files.Document(ctx, said.Record)
 	if err != nil {
@@ -83,7 +83,7 @@ func (s *shelf) verify(ctx context.Context, said index.Entry) (*repo.Record, err
 		return nil, err
 	}
 	if !reflect.DeepEqual(index.EntryOf(record, said.Record), said) {
-		return nil, fmt.Errorf("%w: record and index entry differ", signing.ErrUntrusted)
+		return nil, fmt.Errorf("%w: record and index entry differ", trust.ErrUntrusted)
 	}
 	return record, nil
 }
@@ -99,7 +99,7 @@ func (s *shelf) open(ctx context.Context) (*index.Finder, error) {
 		return nil, err
 	}
 	if f.Root.Publisher != s.publisher || f.Root.Repository != s.repository {
-		return nil, fmt.Errorf("%w: the index is that of %s in repository %s", signing.ErrUntrusted, f.Root.Publisher, f.Root.Repository)
+		return nil, fmt.Errorf("%w: the index is that of %s in repository %s", trust.ErrUntrusted, f.Root.Publisher, f.Root.Repository)
 	}
 	s.finder = f
 	return f, nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"stork/client/catalog"
+	"stork/client/chain"
 	"stork/client/change"
 	"stork/client/direct"
 	"stork/client/solve"
@@ -72,7 +73,7 @@ func (m *machine) with(use func(*change.Guest)) {
 	guest, err := transaction.Open(ctx, transaction.Options{Root: m.root, Disk: durable.Disk{}})
 	m.must(err)
 	defer guest.Close()
-	books, err := catalog.Open(ctx, catalog.Options{Pins: m.alice.Pins(), Origin: m.alone, TrustDir: filepath.Join(m.root, "trust"), Now: m.r.Now})
+	books, err := catalog.Open(ctx, catalog.Options{Pins: m.alice.Pins(), Origin: m.alone, Verify: chain.Verify, TrustDir: filepath.Join(m.root, "trust"), Now: m.r.Now})
 	m.must(err)
 	use(&change.Guest{Catalog: books, Nest: m.alone, Transaction: guest, Arch: "x86_64"})
 }

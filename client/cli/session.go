@@ -12,6 +12,7 @@ import (
 
 	"stork/client"
 	"stork/client/catalog"
+	"stork/client/chain"
 	"stork/client/change"
 	"stork/client/direct"
 	"stork/client/inventory"
@@ -132,7 +133,7 @@ func (s *session) catalog(ctx context.Context) (*catalog.Catalog, error) {
 		return nil, err
 	}
 	books, err := catalog.Open(ctx, catalog.Options{
-		Pins: p, Origin: origin, TrustDir: s.trustDir(), Disk: s.disk, Now: s.env.now,
+		Pins: p, Origin: origin, Verify: chain.Verify, TrustDir: s.trustDir(), Disk: s.disk, Now: s.env.now,
 	})
 	if err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"stork/repo"
-	"stork/signing"
+	"stork/signing/trust"
 )
 
 // Format is the version of the policy document that this code writes and
@@ -201,12 +201,12 @@ func (p *Policy) CheckOrigin(role repo.Role, repository repo.Digest) error {
 
 // Publishers returns the pins of the publishers that some rule allows, each
 // once, in the order of the rules.
-func (p *Policy) Publishers() []signing.Pin {
-	var pins []signing.Pin
-	seen := map[signing.Pin]bool{}
+func (p *Policy) Publishers() []trust.Pin {
+	var pins []trust.Pin
+	seen := map[trust.Pin]bool{}
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		pin := signing.Pin{Role: r.Publisher.PublisherRole(), Digest: r.Key}
+		pin := trust.Pin{Role: r.Publisher.PublisherRole(), Digest: r.Key}
 		if r.Action != Allow || seen[pin] {
 			continue
 		}

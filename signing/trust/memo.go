@@ -1,4 +1,4 @@
-package signing
+package trust
 
 import (
 	"encoding/json"
@@ -26,12 +26,12 @@ const maxMemo = 256 << 10
 
 // Recall returns the memo, nil if there is none that holds now. The caller
 // finds out whether the files are still the same, and then calls Seen.
-func (c *Client) Recall() (*Memo, error) {
-	state, err := c.current()
+func (l *Ledger) Recall() (*Memo, error) {
+	state, err := l.Current()
 	if err != nil || state.Memo == nil {
 		return nil, err
 	}
-	judged := max(c.opts.Now().Unix(), state.Time)
+	judged := max(l.Now().Unix(), state.Time)
 	if CheckExpiry("memo", time.Unix(state.Memo.Until, 0), time.Unix(judged, 0)) != nil {
 		return nil, nil
 	}
@@ -39,30 +39,30 @@ func (c *Client) Recall() (*Memo, error) {
 }
 
 // Seen records the time, as a refresh does.
-func (c *Client) Seen() error {
-	now := c.opts.Now()
-	state, err := c.current()
-	if err != nil || !state.sawTime(now) {
+func (l *Ledger) Seen() error {
+	now := l.Now()
+	state, err := l.Current()
+	if err != nil || !state.SawTime(now) {
 		return err
 	}
-	return c.update(func(s *trustState) (bool, error) { return s.sawTime(now), nil })
+	return l.Update(func(s *State) (bool, error) { return s.SawTime(now), nil })
 }
 
 // Remember records what the refreshes and lookups since the last Keep led to.
 // It is void if another process has seen something else meanwhile. A value that
 // is too large is not remembered.
-func (c *Client) Remember(m Memo) error {
-	if !c.opts.Deferred {
+func (l *Ledger) Remember(m Memo) error {
+	if !l.Deferred {
 		return errors.New("cannot remember what was verified: others may have seen more since")
 	}
 	if len(m.Value) > maxMemo {
 		return nil
 	}
-	verified, err := c.current()
+	verified, err := l.Current()
 	if err != nil {
 		return fmt.Errorf("cannot remember what was verified: %w", err)
 	}
-	return c.update(func(s *trustState) (bool, error) {
+	return l.Update(func(s *State) (bool, error) {
 		if !reflect.DeepEqual(s.Floors, verified.Floors) || !maps.Equal(s.Pins, verified.Pins) || reflect.DeepEqual(s.Memo, &m) {
 			return false, nil
 		}
