@@ -31,7 +31,7 @@ build-sqlite:
 
 build-static:
 	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $(BIN)/ \
-		./client/cmd/stork ./repo/cmd/stork-repo ./tools/cmd/stork-testbed ./tools/cmd/stork-bench
+		./client/cmd/stork ./client/cmd/stork-guest ./repo/cmd/stork-repo ./tools/cmd/stork-testbed ./tools/cmd/stork-bench
 
 build-nestd:
 	CGO_ENABLED=1 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./nestd/cmd/nestd

@@ -97,6 +97,9 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 	policies := 0
 	for _, pin := range o.Pins.Repositories {
 		found, err := c.openRepository(ctx, o, pin)
+		if errors.Is(err, ErrUnknown) {
+			return nil, err
+		}
 		if err != nil {
 			c.broken = append(c.broken, Broken{pin, fmt.Errorf("cannot verify repository %s: %w", pin.URL, err)})
 		}

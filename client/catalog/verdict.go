@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,6 +18,10 @@ import (
 // (docs/ordering.md, G5). There is no verdict if the owner has published no
 // policy there.
 type Verify func(ctx context.Context, r Request) (*Verdict, error)
+
+// ErrUnknown is returned by who can not verify: nothing is known of any
+// repository then.
+var ErrUnknown = errors.New("the repository has not been verified")
 
 // Request says what to verify.
 type Request struct {

@@ -1,5 +1,5 @@
-// Package cli holds the commands of stork, one in a file: those of a guest
-// (install, remove, …) and those of a publisher (key, repo, publish, trust).
+// Package cli is the whole of stork: the commands of a guest (package guest)
+// and those of a publisher and an owner (package publisher).
 //
 // Start with [Run], which is the whole program.
 package cli

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"stork/client/change"
 	"stork/client/direct"
 	"stork/fixtures"
 	"stork/fixtures/world"
@@ -163,7 +164,12 @@ func TestJSON(t *testing.T) {
 	t.Parallel()
 	b, _, _ := pinned(t, hello("1"), greeting())
 	b.want(2, "install --json hello", "2>--json asks no questions", "2>-y")
-	var result changeResult
+	var result struct {
+		DryRun  bool            `json:"dry_run"`
+		Plan    *change.Plan    `json:"plan"`
+		Outcome *change.Outcome `json:"outcome"`
+		Seconds float64         `json:"seconds"`
+	}
 	b.oneDocument(b.want(0, "install --json -n hello"), &result)
 	if !result.DryRun || result.Outcome != nil || len(result.Plan.Packages) != 2 {
 		t.Errorf("dry run: %+v", result)
@@ -211,9 +217,9 @@ func TestNestDown(t *testing.T) {
 	b.want(0, "list", "hello", "greeting-words")
 	b.want(0, "info hello", "Version:      1-1", "Installed:    yes", "2>the nest can not be reached", "2>Showing what this guest knows")
 	b.want(0, "files hello", "/opt/empty\n", "/opt/hello\n", "2>the nest can not be reached")
-	var list []described
+	var list []map[string]any
 	b.oneDocument(b.want(0, "info --json hello"), &list)
-	if len(list) != 1 || list[0].Entry == nil || list[0].Record != nil {
+	if len(list) != 1 || list[0]["entry"] == nil || list[0]["record"] != nil {
 		t.Errorf("info: %+v", list)
 	}
 	b.want(0, "files -l hello", "dir     0755 root     root", "/opt/empty\n", "2>the nest can not be reached")
@@ -261,6 +267,10 @@ func commands(grammar reflect.Type, before ...string) [][]string {
 	list := [][]string{}
 	for i := range grammar.NumField() {
 		f := grammar.Field(i)
+		if _, embedded := f.Tag.Lookup("embed"); embedded || f.Anonymous && f.Type.Kind() == reflect.Struct {
+			list = append(list, commands(f.Type, before...)...)
+			continue
+		}
 		if _, ok := f.Tag.Lookup("cmd"); !ok {
 			continue
 		}

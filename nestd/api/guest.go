@@ -43,7 +43,8 @@ const (
 const (
 	GuestDir   = "/run/stork" // where the guest finds it, unless STORK_DIR says otherwise
 	SocketName = "nest.sock"  // the guest's socket
-	BinaryName = "stork"      // the static client
+	BinaryName = "stork"      // the static client: what is quick
+	WholeName  = "stork-full" // beside it: the whole of it
 	ViewName   = "view"       // below it, one directory for each attached layer, named by the package ID in hexadecimal
 	PinsName   = "pins.json"  // Pins, copied into /etc/stork on first use
 	UpperName  = "upper"      // in the view: the guest's own writable directory, see UpperRequest

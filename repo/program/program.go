@@ -60,6 +60,7 @@ type Spec struct {
 	Grammar     any                    // pointer to the kong struct; a fresh one for each run
 	Bind        []any                  // further arguments of the commands' Run methods
 	Explain     func(err error) *Error // maps an error of the domain; may return nil
+	Leave       func(err error) bool   // reports whether an error is not to be told, for somebody else goes on; may be nil
 }
 
 // Common are the flags that every program has. Embed it in the grammar.
@@ -126,27 +127,35 @@ func Run(ctx context.Context, spec Spec, args []string, streams Streams) (status
 // argument names, if it does: building those that nobody asked for costs more
 // than most commands do. The man page shows them all.
 func narrowed(grammar any, args []string) kong.Option {
-	t := reflect.TypeOf(grammar).Elem()
 	var others []string
 	found := false
-	for i := range t.NumField() {
-		field := t.Field(i)
-		if _, ok := field.Tag.Lookup("cmd"); !ok {
-			continue
-		}
-		if len(args) > 0 && args[0] == strings.ToLower(field.Name) {
+	visitCommands(reflect.TypeOf(grammar).Elem(), func(owner reflect.Type, field string) {
+		if len(args) > 0 && args[0] == strings.ToLower(field) {
 			found = true
-			continue
+			return
 		}
-		others = append(others, field.Name)
-	}
-	if !found || slices.Contains(args, "--man") {
-		others = nil
-	}
-	if len(others) == 0 {
+		others = append(others, owner.Name()+`\.`+field)
+	})
+	if !found || len(others) == 0 || slices.Contains(args, "--man") {
 		return kong.OptionFunc(func(*kong.Kong) error { return nil })
 	}
-	return kong.IgnoreFields("^" + t.Name() + `\.(` + strings.Join(others, "|") + ")$")
+	return kong.IgnoreFields("^(" + strings.Join(others, "|") + ")$")
+}
+
+// visitCommands calls visit with every command of a grammar, and the struct
+// that it is in, those of embedded structs included.
+func visitCommands(t reflect.Type, visit func(owner reflect.Type, field string)) {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		_, command := field.Tag.Lookup("cmd")
+		_, embedded := field.Tag.Lookup("embed")
+		switch {
+		case command:
+			visit(t, field.Name)
+		case (embedded || field.Anonymous) && field.Type.Kind() == reflect.Struct:
+			visitCommands(field.Type, visit)
+		}
+	}
 }
 
 // commandOf returns the command whose help tells what was wrong, as far as it
@@ -167,6 +176,9 @@ func commandOf(name string, err error) string {
 func (s Spec) report(err error, w io.Writer) int {
 	if err == nil {
 		return OK
+	}
+	if s.Leave != nil && s.Leave(err) {
+		return Failed
 	}
 	var told *Error
 	if !errors.As(err, &told) && s.Explain != nil {

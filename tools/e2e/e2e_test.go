@@ -16,7 +16,7 @@ import (
 )
 
 // programs are what the tests run.
-var programs = []string{"stork", "stork-repo", "stork-testbed", "nestd"}
+var programs = []string{"stork", "stork-guest", "stork-repo", "stork-testbed", "nestd"}
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))

@@ -150,19 +150,34 @@ func (c *runCommand) local(home *home, conf *config, o *nest.Options) error {
 		return err
 	}
 	o.Unpack = unpack.Options{Exe: self, Args: []string{unpackerCommand}, UID: u.uid, GID: u.gid, Log: o.Log}
-	o.Client = c.Client
-	if o.Client == "" {
+	o.Client, o.Quick, err = c.clients(o.Log)
+	return err
+}
+
+// quickName is what guests run first, beside the whole client on the host.
+const quickName = "stork-guest"
+
+// clients finds what guests get: the client, and its quick part beside it. A
+// guest can do without either.
+func (c *runCommand) clients(log *slog.Logger) (whole, quick string, err error) {
+	whole = c.Client
+	if whole == "" {
 		exe, err := os.Executable()
 		if err != nil {
-			return fmt.Errorf("cannot find the client: %w", err)
+			return "", "", fmt.Errorf("cannot find the client: %w", err)
 		}
-		o.Client = filepath.Join(filepath.Dir(exe), api.BinaryName)
-		if _, err := os.Stat(o.Client); err != nil {
-			o.Log.Warn("no client beside nestd: guests need a stork of their own", "path", o.Client)
-			o.Client = ""
+		whole = filepath.Join(filepath.Dir(exe), api.BinaryName)
+		if _, err := os.Stat(whole); err != nil {
+			log.Warn("no client beside nestd: guests need a stork of their own", "path", whole)
+			return "", "", nil
 		}
 	}
-	return nil
+	quick = filepath.Join(filepath.Dir(whole), quickName)
+	if _, err := os.Stat(quick); err != nil {
+		log.Warn("no quick client beside the client: every command in a guest takes some milliseconds longer", "path", quick)
+		quick = ""
+	}
+	return whole, quick, nil
 }
 
 // maxSocketPath is what sockaddr_un holds (unix(7)), less the final NUL.

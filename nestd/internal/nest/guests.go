@@ -1,12 +1,10 @@
 package nest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -187,69 +185,10 @@ func (n *Nest) makeGuestDir(ctx context.Context, g state.Guest) error {
 			return fmt.Errorf("cannot write pins of guest %s: %w", g.Name, err)
 		}
 	}
-	if err := n.giveClient(n.guestDir(g.Name)); err != nil {
+	if err := n.giveClients(n.guestDir(g.Name)); err != nil {
 		return fmt.Errorf("cannot give guest %s its client: %w", g.Name, err)
 	}
 	return nil
-}
-
-// maxClient bounds the client binary, in bytes.
-const maxClient = 256 << 20
-
-// giveClient makes the guest's stork the one that this nest has: one copy in
-// the run directory, to which every guest has a link.
-func (n *Nest) giveClient(dir string) error {
-	if n.Client == "" {
-		return nil
-	}
-	path := filepath.Join(dir, api.BinaryName)
-	if sameFile(n.clientCopy(), path) {
-		return nil
-	}
-	temp := filepath.Join(dir, ".stork.new")
-	if err := n.Disk.Remove(temp); err != nil {
-		return err
-	}
-	if err := n.Disk.Link(n.clientCopy(), temp); err != nil {
-		return err
-	}
-	if err := n.Disk.Rename(temp, path); err != nil {
-		return err
-	}
-	return n.Disk.SyncDir(dir)
-}
-
-// clientCopy is the path of the copy.
-func (n *Nest) clientCopy() string { return filepath.Join(n.RunDir, api.BinaryName) }
-
-// copyClient renews the copy when the daemon starts and the client has
-// changed. A guest can not write to it: its directory is bound read-only.
-func (n *Nest) copyClient(context.Context) error {
-	if n.Client == "" {
-		return nil
-	}
-	source, err := os.Open(n.Client)
-	if err != nil {
-		return fmt.Errorf("cannot copy the client: %w", err)
-	}
-	defer source.Close()
-	b, err := io.ReadAll(io.LimitReader(source, maxClient))
-	if err != nil {
-		return fmt.Errorf("cannot copy the client: %w", err)
-	}
-	if old, err := os.ReadFile(n.clientCopy()); err == nil && bytes.Equal(old, b) {
-		return nil
-	}
-	return n.Disk.WriteFile(n.clientCopy(), b, 0o755)
-}
-
-func sameFile(a, b string) bool {
-	ai, err := os.Lstat(a)
-	if err != nil {
-		return false
-	}
-	bi, err := os.Lstat(b)
-	return err == nil && os.SameFile(ai, bi)
 }
 
 // removeGuestDir removes what the nest put there and nothing below a mount:
@@ -259,7 +198,10 @@ func (n *Nest) removeGuestDir(name string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	paths := []string{n.SocketPath(name), filepath.Join(n.guestDir(name), api.BinaryName), filepath.Join(n.guestDir(name), api.PinsName)}
+	paths := []string{n.SocketPath(name)}
+	for _, file := range []string{api.BinaryName, api.WholeName, api.PinsName} {
+		paths = append(paths, filepath.Join(n.guestDir(name), file))
+	}
 	for _, entry := range view {
 		paths = append(paths, filepath.Join(n.viewDir(name), entry.Name()))
 	}

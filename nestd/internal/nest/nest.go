@@ -27,7 +27,8 @@ import (
 type Options struct {
 	Dir      string // durable: documents, repositories' metadata
 	RunDir   string // the guests' directories
-	Client   string // path of the static client that guests get
+	Client   string // path of the static client that guests get; or empty
+	Quick    string // path of the part of it that guests run first; or empty
 	Identity ed25519.PublicKey
 	Disk     durable.Disk
 	State    *state.State
@@ -72,7 +73,7 @@ func Open(ctx context.Context, o Options) (*Nest, error) {
 	n := &Nest{Options: o, repositories: map[repo.Digest]*repository{}, started: o.Now()}
 	n.life, n.stop = context.WithCancel(ctx)
 	n.jobs, n.trees = newJobs(), newTrees()
-	steps := []func(context.Context) error{n.openDocuments, n.recoverStore, n.openRepositories, n.copyClient, n.recoverGuests}
+	steps := []func(context.Context) error{n.openDocuments, n.recoverStore, n.openRepositories, n.copyClients, n.recoverGuests}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			n.stop()
