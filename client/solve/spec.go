@@ -6,6 +6,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"stork/repo"
 )
@@ -37,10 +38,35 @@ const (
 
 const maxSpec = 1024
 
+// Most specs are plain names: these are compiled when the first is not.
 var (
-	comparison   = regexp.MustCompile(`^([^<>=!\s]+)\s*(<=|>=|=|<|>)\s*([^<>=\s]+)$`)
-	architecture = regexp.MustCompile(`^(.+)\.(noarch|x86_64|x86_64_v[234]|i[3456]86|aarch64|armv[5-8][a-z]*|ppc64|ppc64le|s390x?|riscv64|loongarch64|mips64(?:el)?)$`)
+	comparison = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^([^<>=!\s]+)\s*(<=|>=|=|<|>)\s*([^<>=\s]+)$`)
+	})
+	architecture = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(.+)\.(noarch|x86_64|x86_64_v[234]|i[3456]86|aarch64|armv[5-8][a-z]*|ppc64|ppc64le|s390x?|riscv64|loongarch64|mips64(?:el)?)$`)
+	})
 )
+
+// cutVersion returns the parts of "name op version", or only the name.
+func cutVersion(s string) (name, op, version string) {
+	if strings.ContainsAny(s, "<>=") {
+		if m := comparison().FindStringSubmatch(s); m != nil {
+			return m[1], m[2], m[3]
+		}
+	}
+	return s, "", ""
+}
+
+// cutArch returns the parts of "name.arch", or only the name.
+func cutArch(s string) (name string, arch repo.Arch) {
+	if strings.Contains(s, ".") {
+		if m := architecture().FindStringSubmatch(s); m != nil {
+			return m[1], repo.Arch(m[2])
+		}
+	}
+	return s, ""
+}
 
 // ParseSpec reads "pkg", "pkg.arch", "pkg=1.2", "pkg >= 1.2-3", a glob such as
 // "lib*", "/a/path", or a capability such as "cap(x)" or "libc.so.6()(64bit)",
@@ -64,10 +90,7 @@ func parseSpec(s string) (Spec, error) {
 		}
 		return Spec{Kind: PathSpec, Capability: repo.Capability{Name: s}}, nil
 	}
-	name, op, version := s, "", ""
-	if m := comparison.FindStringSubmatch(s); m != nil {
-		name, op, version = m[1], m[2], m[3]
-	}
+	name, op, version := cutVersion(s)
 	if strings.Contains(name, "(") {
 		return capabilitySpec(name, op, version)
 	}
@@ -94,9 +117,7 @@ func globSpec(pattern, op string) (Spec, error) {
 	if op != "" {
 		return Spec{}, errors.New("a pattern can not have a version")
 	}
-	if m := architecture.FindStringSubmatch(pattern); m != nil {
-		spec.Pattern, spec.Arch = m[1], repo.Arch(m[2])
-	}
+	spec.Pattern, spec.Arch = cutArch(pattern)
 	if _, err := path.Match(spec.Pattern, "x"); err != nil || strings.Contains(spec.Pattern, "/") {
 		return Spec{}, errors.New("want a pattern of a name, with * ? [..]")
 	}
@@ -105,9 +126,7 @@ func globSpec(pattern, op string) (Spec, error) {
 
 func nameSpec(name, op, version string) (Spec, error) {
 	spec := Spec{Kind: NameSpec, Op: repo.Op(op)}
-	if m := architecture.FindStringSubmatch(name); m != nil {
-		name, spec.Arch = m[1], repo.Arch(m[2])
-	}
+	name, spec.Arch = cutArch(name)
 	parsed, err := repo.ParseName(name)
 	if err != nil {
 		return Spec{}, errors.New("want pkg, pkg.arch, pkg=version, a pattern, a /path or a capability")

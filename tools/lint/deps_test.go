@@ -76,6 +76,10 @@ var forbidden = []struct{ from, to, why string }{
 	{"stork/client/solve", "stork/nestd", "the solver is pure"},
 	{"stork/client/solve", "stork/signing", "the solver is pure"},
 	{"stork/client/share", "stork/signing", "placing files needs no trust decisions"},
+	{"stork/client/cli/guest", "github.com/theupdateframework/go-tuf/v2", "what a guest runs first starts in no time"},
+	{"stork/client/cli/guest", "github.com/klauspost/compress", "what a guest runs first starts in no time"},
+	{"stork/client/cli/guest", "stork/client/direct", "what a guest runs first starts in no time"},
+	{"stork/client/cli/guest", "stork/client/publish", "what a guest runs first starts in no time"},
 }
 
 func TestForbiddenEdges(t *testing.T) {
@@ -106,7 +110,7 @@ var owners = map[string][]string{
 	"github.com/google/rpmpack":               {"stork/fixtures"},
 	"github.com/prometheus/client_golang":     {"stork/repo/internal/server"},
 	"github.com/coreos/go-systemd/v22":        {"stork/nestd/internal/cli"},
-	"github.com/vbauerster/mpb/v8":            {"stork/client/cli"},
+	"github.com/vbauerster/mpb/v8":            {"stork/client/cli/show"},
 	"github.com/yuin/gopher-lua":              {"stork/client/scriptlet/lua"},
 	"github.com/alecthomas/mango-kong":        {"stork/repo/program"},
 	"github.com/willabides/kongplete":         {"stork/repo/program"},
