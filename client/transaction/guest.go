@@ -49,6 +49,7 @@ type Guest struct {
 	asked   bool          // for environments, in this run
 	seen    []repo.Digest // layers that were attached in this run
 	mounts  bool          // the guest may mount, or has it done
+	unknown error         // why it is not known who mounts for the guest, which may not itself
 }
 
 // BusyError says that another stork is changing the guest.
@@ -113,8 +114,9 @@ func (g *Guest) open(ctx context.Context) error {
 	return g.recover(ctx)
 }
 
-// findMounter has a guest's mounts made by the nest, if it may not itself. A
-// nest that does not answer is asked in vain for all else too.
+// findMounter has a guest's mounts made by the nest, if it may not itself. While
+// that is not known, for the nest does not answer, nobody changes mounts: what
+// the nest has mounted the guest could not take away.
 func (g *Guest) findMounter(ctx context.Context) {
 	if g.mounts = share.MayMount(); g.mounts || g.options.Hooks.Mounter == nil {
 		return
@@ -122,11 +124,22 @@ func (g *Guest) findMounter(ctx context.Context) {
 	m, err := g.options.Hooks.Mounter(ctx)
 	if err != nil {
 		g.log.Warn("cannot ask who makes mounts", "err", err)
+		g.unknown = fmt.Errorf("%w: %w", share.ErrNoMounter, err)
+		g.root.MountBy(nobody{g.unknown})
+		return
 	}
-	if err == nil && m != nil {
+	if m != nil {
 		g.root.MountBy(m)
 		g.mounts = true
 	}
+}
+
+// nobody is a [share.Mounter] of a guest of which it is not known who mounts.
+type nobody struct{ why error }
+
+// Change implements [share.Mounter].
+func (n nobody) Change(context.Context, []share.MountChange) error {
+	return n.why
 }
 
 // MayMount reports whether packages can be mounted in the guest, by itself or

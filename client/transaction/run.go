@@ -26,6 +26,9 @@ func (g *Guest) Run(ctx context.Context, change Change) (*Outcome, error) {
 	if g.lock == nil {
 		return nil, errors.New("cannot change the guest: it was opened for reading only")
 	}
+	if g.unknown != nil && g.state.Mounts() > 0 {
+		return nil, fmt.Errorf("cannot change what the nest has mounted: %w", g.unknown)
+	}
 	w, err := g.newWork(change)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -137,16 +138,22 @@ func (n *Nest) Proof(ctx context.Context, root repo.Digest, request api.ProofReq
 	return n.records(ctx, r, request.Packages, api.MaxProofBytes-size, emit)
 }
 
-// records hands over records, up to a size in bytes.
+// records hands over records, up to a size in bytes. It ends at the first that
+// can not be had: the guest asks for that by its path, and is told why.
 func (n *Nest) records(ctx context.Context, r *repository, packages []api.ProofPackage, size int, emit func([]byte) error) error {
 	var one sync.Mutex // guards size and emit
+	var broken atomic.Bool
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(provers)
 	for _, want := range packages {
 		group.Go(func() error {
+			if broken.Load() {
+				return nil
+			}
 			b, err := n.readDocument(ctx, r, want.Record)
 			if err != nil {
-				return ignoreAbsent(err)
+				broken.Store(true)
+				return ctx.Err()
 			}
 			one.Lock()
 			defer one.Unlock()
