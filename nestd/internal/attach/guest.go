@@ -37,6 +37,7 @@ type guest struct {
 	root   *os.File // O_PATH: the peer's root directory
 	host   bool     // users is the nest's own
 	sameID bool     // root of users is the nest's root, so no idmap is needed
+	byRoot bool     // the peer connected as root of users
 }
 
 func (g *guest) close() {
@@ -70,7 +71,7 @@ func (a *Attacher) openGuest(peer *Peer, want Identity) (_ *guest, err error) {
 	if err := a.checkOwner(g, want); err != nil {
 		return nil, err
 	}
-	if g.sameID, err = a.sameRoot(g, proc); err != nil {
+	if err := a.lookAtUsers(g, proc); err != nil {
 		return nil, err
 	}
 	// Everything below proc was the peer's if the peer is still there.
@@ -119,37 +120,42 @@ func (a *Attacher) checkOwner(g *guest, want Identity) error {
 	return nil
 }
 
-// sameRoot says whether user 0 of the guest is the nest's user 0.
-func (a *Attacher) sameRoot(g *guest, proc string) (bool, error) {
+// lookAtUsers finds out whether user 0 of the guest is the nest's user 0, and
+// whether the peer connected as it: anybody in a guest may connect to its
+// socket.
+func (a *Attacher) lookAtUsers(g *guest, proc string) error {
 	if g.host {
-		return true, nil
+		g.sameID, g.byRoot = true, g.peer.uid == 0
+		return nil
 	}
 	users, err := openProc(proc+"/ns/user", unix.O_RDONLY)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer users.Close()
 	mine, err := inodeOf(int(users.Fd()))
 	if err != nil {
-		return false, fmt.Errorf("cannot identify the guest's user namespace: %w", err)
+		return fmt.Errorf("cannot identify the guest's user namespace: %w", err)
 	}
 	owner, err := inodeOf(int(g.users.Fd()))
 	if err != nil {
-		return false, fmt.Errorf("cannot identify the guest's user namespace: %w", err)
+		return fmt.Errorf("cannot identify the guest's user namespace: %w", err)
 	}
 	if mine != owner {
-		return false, nil // its map is not to be seen from here
+		return nil // its map is not to be seen from here
 	}
-	for _, name := range []string{"/uid_map", "/gid_map"} {
+	var roots [2]uint32
+	var mapped [2]bool
+	for i, name := range []string{"/uid_map", "/gid_map"} {
 		data, err := os.ReadFile(proc + name)
 		if err != nil {
-			return false, fmt.Errorf("cannot read the guest's users (%w): %w", err, ErrNotAttached)
+			return fmt.Errorf("cannot read the guest's users (%w): %w", err, ErrNotAttached)
 		}
-		if !mapsRoot(string(data)) {
-			return false, nil
-		}
+		roots[i], mapped[i] = rootOf(string(data))
 	}
-	return true, nil
+	g.sameID = mapped == [2]bool{true, true} && roots == [2]uint32{}
+	g.byRoot = mapped[0] && roots[0] == g.peer.uid
+	return nil
 }
 
 // openView resolves the guest's path of its view, in the guest's root, and

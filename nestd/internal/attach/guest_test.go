@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -95,6 +96,8 @@ func (g *guestSide) do(req *guestRequest) (string, error) {
 			g.conns = append(g.conns, conn)
 		}
 		return "", err
+	case "connect as somebody":
+		return "", connectAs(req.Arg, 1000)
 	case "attack":
 		for _, attack := range attacks() {
 			if attack.name == req.Arg {
@@ -120,6 +123,25 @@ func (g *guestSide) do(req *guestRequest) (string, error) {
 		return "", withPassed(&req.Arena, g.passed, req.Arg)
 	}
 	return "", errors.New("there is no such thing to do")
+}
+
+// connectAs connects as another user, for as long as the process lives.
+func connectAs(socket string, uid uintptr) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread() // and ends with the goroutine, if it must
+	const same = ^uintptr(0)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, uid, same); errno != 0 {
+		return errno
+	}
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: socket})
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, 0, same); errno != 0 {
+		return errno
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // hold takes a lease or lock on a file, for as long as the process lives.
@@ -172,6 +194,7 @@ type guestKind struct {
 	mounts bool // a mount namespace of its own
 	single bool // the user namespace has one user, who is the nest's root
 	peers  bool // its directory is mounted on the host too, as a peer
+	nobody bool // it is not its root that asks
 }
 
 func needRoot(t *testing.T) {
@@ -256,13 +279,17 @@ func startGuest(t *testing.T, kind guestKind) *testGuest {
 		g.view = g.host
 		g.dir = filepath.Join(base, "host")
 	}
-	g.connect(listener)
+	how := "connect"
+	if kind.nobody {
+		how = "connect as somebody"
+	}
+	g.connect(listener, how)
 	return g
 }
 
-func (g *testGuest) connect(listener *net.UnixListener) {
+func (g *testGuest) connect(listener *net.UnixListener, how string) {
 	g.t.Helper()
-	if resp := g.do(guestRequest{Op: "connect", Arg: g.dir + "/nest.sock"}); resp.Err != "" {
+	if resp := g.do(guestRequest{Op: how, Arg: g.dir + "/nest.sock"}); resp.Err != "" {
 		g.t.Fatalf("guest can not connect: %s", resp.Err)
 	}
 	must(g.t, listener.SetDeadline(time.Now().Add(10*time.Second)))

@@ -31,23 +31,26 @@ func TestCheckRelease(t *testing.T) {
 	}
 }
 
-func TestMapsRoot(t *testing.T) {
+func TestRootOf(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		text string
-		want bool
+		text   string
+		want   uint32
+		mapped bool
 	}{
-		{"         0          0          1\n", true},
-		{"0 0 4294967295\n", true},
-		{"         0     100000      65536\n", false},
-		{"1000 0 1\n", false},
-		{"0 1000 1\n1 100000 65536\n", false},
-		{"0 0 0\n", false},
-		{"", false},
-		{"0 0\n", false},
+		{"         0          0          1\n", 0, true},
+		{"0 0 4294967295\n", 0, true},
+		{"         0     100000      65536\n", 100000, true},
+		{"1000 0 1\n", 0, false},
+		{"1 100000 65536\n0 1000 1\n", 1000, true},
+		{"0 4294967295 1\n", 0, false},
+		{"0 -1 1\n", 0, false},
+		{"0 0 0\n", 0, false},
+		{"", 0, false},
+		{"0 0\n", 0, false},
 	} {
-		if got := mapsRoot(c.text); got != c.want {
-			t.Errorf("mapsRoot(%q) = %v, want %v", c.text, got, c.want)
+		if got, mapped := rootOf(c.text); mapped != c.mapped || mapped && got != c.want {
+			t.Errorf("rootOf(%q) = %d, %v, want %d, %v", c.text, got, mapped, c.want, c.mapped)
 		}
 	}
 }

@@ -160,7 +160,8 @@ func (j *job) move(c clone) error {
 	}
 	switch {
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("cannot mount layer %s: too many mounts, see fs.mount-max: %w", c.name, err)
+		// Not [unix.ENOSPC], which is the host's disk to whoever asks.
+		return fmt.Errorf("cannot mount layer %s: the guest has as many mounts as fs.mount-max allows: %w", c.name, ErrNotAttached)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EPERM):
 		// The view is not, or no longer, in the guest's mount namespace.
 		return fmt.Errorf("cannot mount layer %s (%w): %w", c.name, err, ErrNotAttached)

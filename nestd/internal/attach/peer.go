@@ -16,6 +16,7 @@ import (
 // it. Its methods may be called from several goroutines, Close once.
 type Peer struct {
 	pidfd *os.File
+	uid   uint32 // effective when it connected, in the nest's user namespace
 }
 
 // PeerOf returns the process that connected. It must be closed. The error
@@ -27,9 +28,12 @@ func PeerOf(conn *net.UnixConn) (*Peer, error) {
 		return nil, fmt.Errorf("cannot identify the peer: %w", err)
 	}
 	var fd int
+	var cred *unix.Ucred
 	var optErr error
 	if err := raw.Control(func(s uintptr) {
-		fd, optErr = unix.GetsockoptInt(int(s), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+		if cred, optErr = unix.GetsockoptUcred(int(s), unix.SOL_SOCKET, unix.SO_PEERCRED); optErr == nil {
+			fd, optErr = unix.GetsockoptInt(int(s), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+		}
 	}); err != nil {
 		return nil, fmt.Errorf("cannot identify the peer: %w", err)
 	}
@@ -41,7 +45,7 @@ func PeerOf(conn *net.UnixConn) (*Peer, error) {
 	case optErr != nil:
 		return nil, fmt.Errorf("cannot identify the peer: %w", optErr)
 	}
-	return &Peer{pidfd: os.NewFile(uintptr(fd), "pidfd")}, nil
+	return &Peer{pidfd: os.NewFile(uintptr(fd), "pidfd"), uid: cred.Uid}, nil
 }
 
 // Close releases the pidfd.
@@ -64,7 +68,7 @@ func (p *Peer) dup() (*Peer, error) {
 	if dupErr != nil {
 		return nil, fmt.Errorf("cannot hold the peer: %w", dupErr)
 	}
-	return &Peer{pidfd: os.NewFile(uintptr(fd), "pidfd")}, nil
+	return &Peer{pidfd: os.NewFile(uintptr(fd), "pidfd"), uid: p.uid}, nil
 }
 
 // alive returns an error that wraps ErrNotAttached if the process has ended.

@@ -55,7 +55,9 @@ const maxPlaceAnswer = 64 << 10
 
 // Place changes what of layers is mounted in a guest, in order, and stops at
 // the first change that fails. What is so already stays, so it can be
-// repeated. View and identity are as with [Attacher.Attach].
+// repeated. View and identity are as with [Attacher.Attach]. The peer must
+// have connected as the guest's root: what is mounted over a program or its
+// configuration is believed by all of the guest.
 //
 // All of it is done by a process of its own, the placer, since a guest decides
 // how long a lookup in its directories takes, or a mount on its files: whoever
@@ -137,6 +139,9 @@ func (a *Attacher) place(ctx context.Context, peer *Peer, want Identity, hostVie
 		return err
 	}
 	defer g.close()
+	if !g.byRoot {
+		return fmt.Errorf("only the guest's root may change its mounts: %w", ErrNotEntitled)
+	}
 	host, err := openHostView(hostView)
 	if err != nil {
 		return err
@@ -240,7 +245,7 @@ type placeResponse struct {
 func placeCauses() map[string]error {
 	return map[string]error{
 		"entitled": ErrNotEntitled, "attached": ErrNotAttached, "unsupported": ErrUnsupported, "layer": ErrNoLayer,
-		"target": ErrTarget, "space": unix.ENOSPC,
+		"target": ErrTarget,
 	}
 }
 

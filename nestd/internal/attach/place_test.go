@@ -181,6 +181,14 @@ func TestPlacePeers(t *testing.T) {
 	wantError(t, g.place(a, own, Change{Place, d + "/file", layer, "/file"}), ErrNotEntitled)
 	g.kill()
 	wantError(t, g.place(a, shared, Change{Place, d + "/file", layer, "/file"}), ErrNotAttached)
+	// Nobody but the guest's root, or every user of a guest could mount a
+	// published package's /etc/passwd over the guest's.
+	for _, kind := range []guestKind{own, shared} {
+		kind.nobody = true
+		g, d := placeGuest(t, kind)
+		wantError(t, g.place(a, kind, Change{Place, d + "/file", layer, "/file"}), ErrNotEntitled)
+		attach(t, a, g, Identity{HostUserNS: !kind.users}, layer) // which changes nothing of the guest's own
+	}
 }
 
 // TestPlaceStaysOffTheHost: a directory that the guest has in common with the
@@ -282,6 +290,25 @@ func TestPlaceHeldUp(t *testing.T) {
 		wantError(t, err, ErrNotAttached)
 	case <-time.After(2 * placeAnswer):
 		t.Error("the guest waits without end")
+	}
+}
+
+// TestPlaceLongTable: a guest that makes the list of its mounts long is told
+// so, and takes no memory of the nest's for it.
+func TestPlaceLongTable(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	s := newStore(t)
+	layer := s.layer("a")
+	a := s.open()
+	g, d := placeGuest(t, shared)
+	// 8192 mounts with paths of 3000 bytes, each rbind twice as many as before.
+	g.sh("cd " + d + ` && name=$(printf '%0250d' 0) && for i in $(seq 12); do mkdir $name && cd $name || exit 1; done
+mkdir a && cd a && mkdir $(seq -f n%.0f 13) && mount --bind . . && cd ../a && for i in $(seq 13); do mount --rbind . n$i || exit 1; done`)
+	err := g.place(a, shared, Change{Place, d + "/file", layer, "/file"})
+	wantError(t, err, ErrTarget)
+	if !strings.Contains(err.Error(), "mounts take over") {
+		t.Error(err)
 	}
 }
 

@@ -268,7 +268,8 @@ func (p *placer) move(s *step, flags int) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("cannot mount on %q: too many mounts, see fs.mount-max: %w", s.Path, err)
+		// Not [unix.ENOSPC], which is the host's disk to whoever asks.
+		return fmt.Errorf("cannot mount on %q: the guest has as many mounts as fs.mount-max allows: %w", s.Path, ErrTarget)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EPERM):
 		// It is not, or no longer, in the guest's mount namespace.
 		return fmt.Errorf("cannot mount on %q (%w): %w", s.Path, err, ErrTarget)

@@ -28,14 +28,19 @@ func (j *job) checkPropagation() error {
 	if err != nil {
 		return err
 	}
-	mounts, err := mountinfo.PidMountInfo(pid)
+	list, err := openProc("/proc/"+strconv.Itoa(pid)+"/mountinfo", unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer list.Close()
+	mounts, err := mountinfo.GetMountsFromReader(list, func(m *mountinfo.Info) (skip, stop bool) {
+		found := uint64(m.ID) == st.Mnt_id
+		return !found, found // a guest can have very many
+	})
 	if err != nil {
 		return fmt.Errorf("cannot read the guest's mounts (%w): %w", err, ErrNotAttached)
 	}
 	for _, m := range mounts {
-		if uint64(m.ID) != st.Mnt_id {
-			continue
-		}
 		if group := sharedGroup(m); group != "" {
 			return checkGroup(group)
 		}

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -53,10 +54,19 @@ func (t *target) close() {
 // leads to them.
 type mountTable map[int]*mountinfo.Info
 
+// maxTable bounds the list of a guest's mounts, in bytes: a hundred thousand
+// mounts, of which a kernel allows no more, have 20 MB. A guest can make each
+// of them take 30 KB.
+const maxTable = 32 << 20
+
 // readTable must be called after the targets were opened, so that it has
 // their mounts.
 func (p *placer) readTable() error {
-	mounts, err := mountinfo.GetMountsFromReader(p.mountinfo, nil)
+	list := io.LimitedReader{R: p.mountinfo, N: maxTable}
+	mounts, err := mountinfo.GetMountsFromReader(&list, nil)
+	if list.N == 0 {
+		return fmt.Errorf("the guest's mounts take over %d bytes to list: %w", maxTable, ErrTarget)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot read the guest's mounts: %w", err)
 	}
