@@ -248,6 +248,45 @@ func TestSilentHost(t *testing.T) {
 	}
 }
 
+// TestHostStopsReading: a host that has begun and then reads nothing more keeps
+// nobody longer than he likes to wait.
+func TestHostStopsReading(t *testing.T) {
+	t.Parallel()
+	for name, use := range map[string]func(*Session) error{
+		"a connection": func(s *Session) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+			defer cancel()
+			_, err := s.Dial(ctx)
+			if err == nil {
+				return errors.New("a connection that nobody was asked for")
+			}
+			return s.Close()
+		},
+		"the end": (*Session).Close,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			guest, host := net.Pipe()
+			defer host.Close()
+			go func() {
+				if f, err := newFrameReader(host).next(); err == nil {
+					_, _ = host.Write(appendFrame(nil, frame{session: f.session, kind: welcome, payload: []byte{Version}}))
+				}
+			}()
+			s, err := Open(context.Background(), guest, rand.Reader)
+			must(t, err)
+			done := make(chan error, 1)
+			go func() { done <- use(s) }()
+			select {
+			case err := <-done:
+				must(t, err)
+			case <-time.After(10 * time.Second):
+				t.Error("waits without end")
+			}
+		})
+	}
+}
+
 // TestViolations: a guest that does not keep to the protocol is told so, and
 // the next session works.
 func TestViolations(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // Session is one process's use of a port. Its methods may be called from
@@ -95,8 +96,11 @@ func (s *Session) take(f frame, welcomed chan<- struct{}) (chan<- struct{}, erro
 func (s *Session) Err() error { return s.mux.reason() }
 
 // Dial opens a connection to the nest. If the nest can not be reached, that
-// is known when the connection is read from.
-func (s *Session) Dial(context.Context) (net.Conn, error) {
+// is known when the connection is read from. If the host reads nothing until
+// ctx ends, the session is over.
+func (s *Session) Dial(ctx context.Context) (net.Conn, error) {
+	stop := context.AfterFunc(ctx, func() { s.abandon(ctx.Err()) })
+	defer stop()
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	s.last++
@@ -112,9 +116,14 @@ func (s *Session) Dial(context.Context) (net.Conn, error) {
 	return &conn{Conn: ours, stream: st}, nil
 }
 
+// farewell is how long Close waits for a host that reads nothing.
+const farewell = time.Second
+
 // Close ends the session and closes the port.
 func (s *Session) Close() error {
-	_ = s.mux.send(bye, 0, nil) // the next hello says it, too
+	stop := time.AfterFunc(farewell, func() { _ = s.port.Close() }) // wakes who writes
+	_ = s.mux.send(bye, 0, nil)                                     // the next hello says it, too
+	stop.Stop()
 	s.abandon(net.ErrClosed)
 	<-s.done
 	s.mux.work.Wait()
