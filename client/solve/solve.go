@@ -148,6 +148,9 @@ func (u *universe) askFor(j Job) {
 	switch {
 	case j.Action == Install && j.Spec.Kind == NameSpec:
 		u.ask(ByName, string(j.Spec.Name))
+		if u.weak { // most likely it will be chosen, and is all that it provides
+			u.ask(ByReverse, string(j.Spec.Name))
+		}
 	case j.Action == Install && j.Spec.Kind == GlobSpec:
 		u.ask(ByGlob, j.Spec.Pattern)
 	case j.Action == Install:
