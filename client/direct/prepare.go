@@ -159,6 +159,9 @@ func (o *Origin) compare(ctx context.Context, stage *store.Stage, ref api.Packag
 		return nil, store.Result{}, err
 	}
 	result, err := stage.Fill(ctx, list, share.Private, unpacked, func(done, total int64) { tell(api.Unpacking, done, total) })
+	if err == nil {
+		err = stage.Sync(ctx)
+	}
 	if err != nil {
 		return nil, store.Result{}, err
 	}

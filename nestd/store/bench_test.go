@@ -45,6 +45,9 @@ func benchFill(b *testing.B, p *pack, known bool) {
 		if _, err := st.Fill(b.Context(), &p.list, isPrivate, source, nil); err != nil {
 			b.Fatal(err)
 		}
+		if err := st.Sync(b.Context()); err != nil {
+			b.Fatal(err)
+		}
 		if err := st.Place(b.Context(), p.id); err != nil {
 			b.Fatal(err)
 		}

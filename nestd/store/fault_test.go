@@ -136,7 +136,11 @@ func (sc scenario) install(t *testing.T, s *Store, p *pack, rows map[repo.Digest
 	if err != nil {
 		return
 	}
-	if _, err := st.Fill(t.Context(), &p.list, isPrivate, p.unpacked(), nil); err != nil {
+	_, err = st.Fill(t.Context(), &p.list, isPrivate, p.unpacked(), nil)
+	if err == nil {
+		err = st.Sync(t.Context())
+	}
+	if err != nil {
 		if !sc.crash {
 			if err := st.Discard(); err != nil {
 				t.Errorf("cannot discard: %v", err)

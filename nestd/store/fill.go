@@ -54,8 +54,8 @@ type filling struct {
 	stored, shared, objects atomic.Int64
 }
 
-// Fill makes objects and the tree of a package, and puts both on disk (rule
-// N2). The caller has verified the list; each content is hashed against it
+// Fill makes objects and the tree of a package; [Stage.Sync] puts both on disk
+// (rule N2). The caller has verified the list; each content is hashed against it
 // before an object has it (rule N1). Of content that the store has already
 // nothing is written.
 //
@@ -70,6 +70,7 @@ func (st *Stage) Fill(ctx context.Context, list *repo.FileList, private func(*re
 	if err := j.run(ctx); err != nil {
 		return Result{}, fmt.Errorf("cannot fill layer: %w", err)
 	}
+	st.unsynced = j.sync
 	return Result{Stored: j.stored.Load(), Shared: j.shared.Load(), Objects: int(j.objects.Load())}, nil
 }
 
@@ -83,10 +84,20 @@ func (j *filling) run(ctx context.Context) error {
 	if err := j.makeSymlinks(ctx); err != nil {
 		return err
 	}
-	if err := j.finishDirs(); err != nil {
-		return err
+	return j.finishDirs()
+}
+
+// Sync puts what Fill made on disk. It is a call of its own since it waits for
+// the disk only: what fills other stages may go on meanwhile.
+func (st *Stage) Sync(ctx context.Context) error {
+	if st.unsynced == nil {
+		return nil
 	}
-	return j.sync(ctx)
+	if err := st.unsynced(ctx); err != nil {
+		return fmt.Errorf("cannot make layer durable: %w", err)
+	}
+	st.unsynced = nil
+	return nil
 }
 
 // inTree returns where a path of the list lies in the stage.
@@ -154,9 +165,9 @@ const defaultFewSyncs = 128
 // that were there before are synced too, for the layer whose Fill made them
 // may not have come that far.
 func (j *filling) sync(ctx context.Context) error {
-	disk := j.st.s.disk
-	if len(j.plan.units)+len(j.plan.dirs) > j.st.s.fewSyncs {
-		return disk.SyncFS(j.st.s.dir)
+	disk, dirs := j.st.s.disk, j.syncDirs()
+	if len(j.plan.units)+len(dirs) > j.st.s.fewSyncs {
+		return j.st.s.syncFS(ctx)
 	}
 	files := make([]string, len(j.plan.units))
 	for i := range j.plan.units {
@@ -165,7 +176,7 @@ func (j *filling) sync(ctx context.Context) error {
 	if err := syncEach(ctx, files, disk.SyncFile); err != nil {
 		return err
 	}
-	return syncEach(ctx, j.syncDirs(), disk.SyncDir)
+	return syncEach(ctx, dirs, disk.SyncDir)
 }
 
 // syncEach syncs paths at the same time, so that the file system can put many

@@ -85,6 +85,12 @@ func TestKnownLargeFile(t *testing.T) {
 	if want := (Result{Shared: largeFile}); err != nil || result != want {
 		t.Fatalf("%+v, %v; want %+v", result, err, want)
 	}
+	if err := st.Place(t.Context(), second.id); err == nil {
+		t.Error("placed before it was durable")
+	}
+	if err := st.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := st.Place(t.Context(), second.id); err != nil {
 		t.Fatal(err)
 	}

@@ -177,6 +177,9 @@ func fill(t testing.TB, s *Store, p *pack) (*Stage, Result) {
 	t.Helper()
 	st := stage(t, s)
 	result, err := st.Fill(t.Context(), &p.list, isPrivate, p.unpacked(), nil)
+	if err == nil {
+		err = st.Sync(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

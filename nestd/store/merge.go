@@ -208,7 +208,7 @@ func (m *treeMaker) finish() error {
 func (m *treeMaker) sync(ctx context.Context) error {
 	disk := m.st.s.disk
 	if len(m.dirs) > m.st.s.fewSyncs || len(m.st.linked) > 0 {
-		return disk.SyncFS(m.st.s.dir)
+		return m.st.s.syncFS(ctx)
 	}
 	dirs := []string{m.st.dir, m.st.treeDir()}
 	for _, dir := range m.dirs {

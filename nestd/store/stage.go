@@ -20,6 +20,8 @@ type Stage struct {
 	name string
 	dir  string
 
+	unsynced func(context.Context) error // what Sync has yet to do; nil: nothing
+
 	mu     sync.Mutex
 	linked []string // objects that the tree has links to
 	merged bool     // the tree has links to objects of layers, too
@@ -68,6 +70,9 @@ func (st *Stage) treeDir() string { return filepath.Join(st.dir, treeName) }
 func (st *Stage) Place(ctx context.Context, id repo.Digest) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if st.unsynced != nil {
+		return fmt.Errorf("cannot place layer %s: it is not durable yet", id)
 	}
 	if err := st.s.place(st.name, id); err != nil {
 		return err

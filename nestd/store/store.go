@@ -33,6 +33,7 @@ type Store struct {
 	lock *os.File
 
 	fewSyncs int // see defaultFewSyncs; tests lower it
+	syncer   syncer
 
 	// recovered is set by Recover: before, staging may hold ready layers.
 	recovered atomic.Bool

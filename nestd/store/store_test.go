@@ -23,6 +23,9 @@ func TestFillAndPlace(t *testing.T) {
 			t.Errorf("progress %d of %d", done, total)
 		}
 	})
+	if err == nil {
+		err = st.Sync(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

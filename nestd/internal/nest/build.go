@@ -95,16 +95,15 @@ func (b *build) run(ctx context.Context) error {
 		return err
 	}
 	defer blob.Close()
-	release, err := take(ctx, b.nest.jobs.unpacks)
-	if err != nil {
-		return err
-	}
-	defer release()
 	stage, err := b.nest.Store.Stage()
 	if err != nil {
 		return err
 	}
-	done, err := b.fill(ctx, stage, blob)
+	done := false
+	layer, list, err := b.unpack(ctx, stage, blob)
+	if err == nil {
+		done, err = b.commit(ctx, stage, layer, list)
+	}
 	if !done {
 		err = errors.Join(err, stage.Discard())
 	}
@@ -157,18 +156,23 @@ func (b *build) download(ctx context.Context) (*os.File, error) {
 	return file, err
 }
 
-// fill unpacks into the stage, compares, commits and places. done says that
-// the row is committed, and so the stage must stay for whoever places it.
-func (b *build) fill(ctx context.Context, stage *store.Stage, blob *os.File) (done bool, err error) {
+// unpack fills the stage and compares, when it is its turn, and returns the
+// layer's row and the text of its file list. Nothing is durable yet.
+func (b *build) unpack(ctx context.Context, stage *store.Stage, blob *os.File) (*state.Layer, []byte, error) {
+	release, err := take(ctx, b.nest.jobs.unpacks)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer release()
 	if err := b.room(); err != nil {
-		return false, err
+		return nil, nil, err
 	}
 	options := b.nest.Unpack
 	options.InstalledSize, options.FileListSize = b.record.InstalledSize, b.record.FileList.Size
 	b.job.report(api.Unpacking, 0, b.record.InstalledSize)
 	unpacked, err := unpack.Open(ctx, options, blob, b.blob())
 	if err != nil {
-		return false, err
+		return nil, nil, err
 	}
 	defer unpacked.Close()
 	list, result, err := b.compare(ctx, stage, unpacked)
@@ -176,18 +180,14 @@ func (b *build) fill(ctx context.Context, stage *store.Stage, blob *os.File) (do
 		err = unpacked.Blame(ctx, err)
 	}
 	if err != nil {
-		return false, err
+		return nil, nil, err
 	}
 	manifest := repo.Object{Digest: b.record.FileList.Digest, Size: b.record.FileList.Size}
-	if err := b.nest.documents.store(manifest.Digest, unpacked.FileList()); err != nil {
-		return false, err
-	}
-	layer := state.Layer{
+	return &state.Layer{
 		ID: b.id, Staging: stage.Name(), Manifest: manifest, Private: privateOf(list, b.nest.Private),
 		Stored: result.Stored, Shared: result.Shared, Objects: result.Objects, Fetched: b.fetched,
 		Repository: b.repository.pin.Root, Publisher: b.publisher, Name: b.record.Name,
-	}
-	return b.commit(ctx, stage, layer)
+	}, unpacked.FileList(), nil
 }
 
 // compare fills the stage with what is unpacked, and holds all of it to what
@@ -233,14 +233,20 @@ func (b *build) listOf(text []byte) (*repo.FileList, error) {
 	return list, nil
 }
 
-// commit makes the layer ready (rule N2). From AddLayer on it is finished
-// whatever happens, so the guests' leaving does not cancel it.
-func (b *build) commit(ctx context.Context, stage *store.Stage, layer state.Layer) (done bool, err error) {
-	if err := ctx.Err(); err != nil {
+// commit makes the layer durable, then ready (rule N2). It waits for the disk,
+// and so keeps no other package from being unpacked. From AddLayer on it is
+// finished whatever happens, so the guests' leaving does not cancel it. done
+// says that the row is committed, and so the stage must stay for whoever places
+// it.
+func (b *build) commit(ctx context.Context, stage *store.Stage, layer *state.Layer, list []byte) (done bool, err error) {
+	if err := errors.Join(stage.Sync(ctx), ctx.Err()); err != nil {
+		return false, err
+	}
+	if err := b.nest.documents.store(layer.Manifest.Digest, list); err != nil {
 		return false, err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if err := b.nest.State.AddLayer(ctx, layer, b.job.guests()); err != nil {
+	if err := b.nest.State.AddLayer(ctx, *layer, b.job.guests()); err != nil {
 		return false, err
 	}
 	if err := stage.Place(ctx, layer.ID); err != nil {
@@ -249,7 +255,7 @@ func (b *build) commit(ctx context.Context, stage *store.Stage, layer state.Laye
 		b.nest.jobs.mu.Unlock()
 		return true, err
 	}
-	b.job.result = preparedOf(&layer)
+	b.job.result = preparedOf(layer)
 	return true, nil
 }
 

@@ -96,6 +96,7 @@ func benchLayer(b *testing.B, n *Nest, number, files int) repo.Digest {
 	must(b, err)
 	_, err = stage.Fill(context.Background(), &list, n.Private, source, nil)
 	must(b, err)
+	must(b, stage.Sync(context.Background()))
 	layer := state.Layer{ID: repo.DigestOf([]byte(fmt.Sprint("layer ", number))), Staging: stage.Name(), Manifest: repo.Object{Digest: manifest.Digest, Size: manifest.Size}}
 	must(b, n.State.AddLayer(context.Background(), layer, nil))
 	must(b, stage.Place(context.Background(), layer.ID))

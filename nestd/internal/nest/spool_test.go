@@ -44,9 +44,9 @@ func TestSpoolChangedUnderfoot(t *testing.T) {
 			b := &build{nest: n, job: &job{id: o.ids["one"]}, record: record, text: text, id: o.ids["one"]}
 			stage, err := n.Store.Stage()
 			must(t, err)
-			done, err := b.fill(context.Background(), stage, file)
-			if done || !errors.Is(err, unpack.ErrBlob) || errors.Is(err, errMismatch) {
-				t.Errorf("fill: %v, %v; want %v", done, err, unpack.ErrBlob)
+			_, _, err = b.unpack(context.Background(), stage, file)
+			if !errors.Is(err, unpack.ErrBlob) || errors.Is(err, errMismatch) {
+				t.Errorf("unpack: %v; want %v", err, unpack.ErrBlob)
 			}
 			must(t, stage.Discard())
 		})

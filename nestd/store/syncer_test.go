@@ -1,0 +1,82 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// TestSyncerCovers: every call is answered by a round that began after it, and
+// those who come together share one.
+func TestSyncerCovers(t *testing.T) {
+	t.Parallel()
+	var s syncer
+	var written, durable, rounds atomic.Int64
+	do := func() error {
+		rounds.Add(1)
+		seen := written.Load()
+		for range 1000 { // others come meanwhile
+			_ = seen
+		}
+		durable.Store(seen)
+		return nil
+	}
+	const callers, times = 16, 200
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for range times {
+				mine := written.Add(1)
+				if err := s.sync(context.Background(), do); err != nil || durable.Load() < mine {
+					t.Errorf("write %d: durable up to %d, %v", mine, durable.Load(), err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := rounds.Load(); n >= callers*times {
+		t.Errorf("%d rounds for %d calls", n, callers*times)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running || s.next != nil {
+		t.Error("it still runs")
+	}
+}
+
+// TestSyncerFails: an error is that of its round only, and who gives up does
+// not keep others waiting.
+func TestSyncerFails(t *testing.T) {
+	t.Parallel()
+	var s syncer
+	broken := errors.New("disk error")
+	began, goOn := make(chan struct{}), make(chan struct{})
+	first := make(chan error, 1)
+	go func() {
+		once := sync.OnceFunc(func() { close(began) })
+		first <- s.sync(context.Background(), func() error { once(); <-goOn; return broken })
+	}()
+	<-began
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.sync(gone, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("who gave up: %v", err)
+	}
+	close(goOn)
+	if err := <-first; !errors.Is(err, broken) {
+		t.Errorf("the round that failed: %v", err)
+	}
+	for {
+		s.mu.Lock()
+		idle := !s.running
+		s.mu.Unlock()
+		if idle {
+			break
+		}
+	}
+	if err := s.sync(context.Background(), func() error { return nil }); err != nil {
+		t.Errorf("the round after: %v", err)
+	}
+}
