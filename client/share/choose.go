@@ -36,7 +36,7 @@ func Probe(root *Root, view string) (Means, error) {
 		clone, err = cloneTree(root.dir, "", unix.AT_RECURSIVE)
 	}
 	switch {
-	case root.mounter != nil:
+	case root.mounter != nil && root.places:
 		m.Mount, m.Placed = true, true
 		m.Why = "the guest may not mount, and what the nest mounts for it is no overlay"
 		if err == nil {

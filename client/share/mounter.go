@@ -45,8 +45,9 @@ const (
 const MaxMountChanges = 1000
 
 // MountBy has the layers' mounts made by m instead of by the kernel in the
-// caller's own namespace.
-func (r *Root) MountBy(m Mounter) { r.mounter = m }
+// caller's own namespace. Unless it places, it only takes away and replaces
+// what it has placed before.
+func (r *Root) MountBy(m Mounter, places bool) { r.mounter, r.places = m, places }
 
 // batch is how many changes may be collected before they are made.
 func (r *Root) batch() int {

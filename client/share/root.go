@@ -33,6 +33,7 @@ type Root struct {
 	disk durable.Disk
 
 	mounter Mounter // nil: the kernel
+	places  bool    // mounter makes new mounts too
 	holders []int   // processes, see letGo
 }
 

@@ -312,7 +312,7 @@ func (w *world) open(fault durable.Fault) *Root {
 	root, err := OpenRoot(w.root, durable.Disk{Fault: fault})
 	w.must(err)
 	if w.nestView != "" {
-		root.MountBy(nestMounter{w})
+		root.MountBy(nestMounter{w}, true)
 	}
 	w.t.Cleanup(func() { root.Close() })
 	return root

@@ -43,9 +43,10 @@ type Hooks struct {
 	// and says where: ID, Trees and Upper are filled in. The nest knows that
 	// they are in use before it mounts them. It may be nil: no overlays.
 	Environment func(ctx context.Context, request EnvironmentRequest) (*share.Environment, error)
-	// Mounter returns what makes mounts for a guest that may not itself; nil
-	// if nothing does. It may be nil. An error is only logged.
-	Mounter func(ctx context.Context) (share.Mounter, error)
+	// Mounter returns what makes mounts for a guest that may not itself, or,
+	// unless places, only takes away what it made before; nil if nothing does.
+	// It may be nil. An error is only logged.
+	Mounter func(ctx context.Context) (m share.Mounter, places bool, err error)
 	// Progress hears of every step; it may be nil.
 	Progress func(Event)
 }

@@ -121,16 +121,16 @@ func (g *Guest) findMounter(ctx context.Context) {
 	if g.mounts = share.MayMount(); g.mounts || g.options.Hooks.Mounter == nil {
 		return
 	}
-	m, err := g.options.Hooks.Mounter(ctx)
+	m, places, err := g.options.Hooks.Mounter(ctx)
 	if err != nil {
 		g.log.Warn("cannot ask who makes mounts", "err", err)
 		g.unknown = fmt.Errorf("%w: %w", share.ErrNoMounter, err)
-		g.root.MountBy(nobody{g.unknown})
+		g.root.MountBy(nobody{g.unknown}, true)
 		return
 	}
 	if m != nil {
-		g.root.MountBy(m)
-		g.mounts = true
+		g.root.MountBy(m, places)
+		g.mounts = places
 	}
 }
 

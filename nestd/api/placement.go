@@ -4,8 +4,9 @@ import "stork/repo"
 
 // PlacementRequest has the nest change what of layers is mounted in the guest,
 // for a guest that may not mount. The guest must be registered for it
-// ([GuestRequest]) and have prepared the packages. Who asks must run in its
-// mount namespace, as with [AttachRequest], and have connected as its root.
+// ([GuestRequest]), unless it only removes, or replaces what the nest has
+// placed, and have prepared the packages. Who asks must run in its mount
+// namespace, as with [AttachRequest], and have connected as its root.
 //
 // The changes are made in order, and the first that fails ends it; those
 // before it stay. What is so already stays too, so a request can be repeated.

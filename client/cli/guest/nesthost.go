@@ -94,17 +94,18 @@ func (p placer) Change(ctx context.Context, changes []share.MountChange) error {
 // refused reports whether the nest has looked at a request and does not do it.
 func refused(err error) bool {
 	var wire *api.Error
-	return errors.As(err, &wire) && slices.Contains([]api.Code{api.BadRequest, api.TooLarge, api.NotFound, api.Conflict, api.Unsupported}, wire.Code)
+	return errors.As(err, &wire) && slices.Contains([]api.Code{api.BadRequest, api.TooLarge, api.NotFound, api.NotEntitled, api.Conflict, api.Unsupported}, wire.Code)
 }
 
-// Mounter returns what makes mounts for this guest, if the nest does; see
+// Mounter returns what makes mounts for this guest, or, where the nest does
+// not, takes away what it made before; see [transaction.Hooks].
 // [transaction.Hooks].
-func (h *nestHost) Mounter(ctx context.Context) (share.Mounter, error) {
+func (h *nestHost) Mounter(ctx context.Context) (m share.Mounter, places bool, err error) {
 	status, err := h.nest.Status(ctx)
-	if err != nil || !status.Placement {
-		return nil, err
+	if err != nil {
+		return nil, false, err
 	}
-	return placer{h.nest}, nil
+	return placer{h.nest}, status.Placement, nil
 }
 
 // Close implements host.

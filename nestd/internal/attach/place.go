@@ -23,6 +23,7 @@ type Change struct {
 	Path   string `json:"path"`             // in the guest, absolute and clean; no part of it may be a symlink
 	Layer  string `json:"layer,omitempty"`  // package ID in hexadecimal
 	Source string `json:"source,omitempty"` // path in the layer
+	Held   bool   `json:"held,omitempty"`   // with Replace: there must be a mount of the nest's to replace
 }
 
 // Kind is one kind of change.

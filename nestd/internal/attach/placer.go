@@ -206,7 +206,7 @@ func (p *placer) prepare(s *step) error {
 		return fmt.Errorf("%q is something else than in the package: %w", s.Path, ErrTarget)
 	case s.target.root && s.target.inode == (inode{st.Dev, st.Ino}):
 		return nil // it is there already
-	case s.Kind == Replace && s.target.root && !p.ours(s.target):
+	case s.Kind == Replace && (s.target.root || s.Held) && !p.ours(s.target):
 		return errForeign(s.Path)
 	}
 	if err := p.checkPropagation(s.target); err != nil {

@@ -11,18 +11,23 @@ import (
 
 // Placement changes what of layers is mounted in a guest that may not mount.
 // The references are committed before (rule N3).
+//
+// A guest that is not, or no longer, registered for it may have what was
+// placed taken away, and another package's file instead of one that goes:
+// else it could not remove its packages.
 func (n *Nest) Placement(ctx context.Context, guest string, peer *attach.Peer, request api.PlacementRequest) error {
 	g, err := n.guest(ctx, guest)
 	if err != nil {
 		return err
 	}
-	if !g.Placement {
-		return &api.Error{Code: api.NotEntitled, Message: fmt.Sprintf("cannot place in the guest: guest %s is not registered for it", guest),
-			Hint: "The host's operator can allow it: 'nestd guest add' with --placement."}
-	}
 	layers, changes, err := changesOf(request)
 	if err != nil {
 		return err
+	}
+	if !g.Placement {
+		if err := takesAway(guest, changes); err != nil {
+			return err
+		}
 	}
 	missing, err := n.State.NotEntitled(ctx, guest, layers)
 	if err != nil {
@@ -36,6 +41,19 @@ func (n *Nest) Placement(ctx context.Context, guest string, peer *attach.Peer, r
 	}
 	identity := attach.Identity{HostUserNS: g.HostUserNS}
 	return n.Attacher.Place(ctx, peer, identity, n.viewDir(guest), request.View, changes)
+}
+
+// takesAway refuses changes by which the guest would have more mounts, and
+// has others replace only what the nest has placed.
+func takesAway(guest string, changes []attach.Change) error {
+	for i := range changes {
+		if changes[i].Kind == attach.Place {
+			return &api.Error{Code: api.NotEntitled, Message: fmt.Sprintf("cannot place in the guest: guest %s is not registered for it", guest),
+				Hint: "The host's operator can allow it: 'nestd guest add' with --placement."}
+		}
+		changes[i].Held = changes[i].Kind == attach.Replace
+	}
+	return nil
 }
 
 // changesOf refuses what no client sends, and lists the layers.

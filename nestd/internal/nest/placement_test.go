@@ -67,3 +67,52 @@ func TestPlacement(t *testing.T) {
 		t.Errorf("after removal: %q", got)
 	}
 }
+
+// TestPlacementTakenAway: a guest that is not registered for placements any
+// more gets no new ones, and can still have those taken away that it has.
+func TestPlacementTakenAway(t *testing.T) {
+	t.Parallel()
+	specs := []fixtures.Spec{hello("first"), hello("second")}
+	for i := range specs {
+		specs[i].Files = append(specs[i].Files, fixtures.Text("/usr/share/data", specs[i].Name))
+	}
+	o, n := preparedFor(t, nil, specs)
+	ctx := context.Background()
+	register := func(placement bool) {
+		_, err := n.AddGuest(ctx, api.GuestRequest{Name: "g1", Owner: repo.DigestOf([]byte("owner")), Placement: &placement})
+		must(t, err)
+	}
+	register(true)
+	_, err := prepareAll(n, "g1", o, "first", "second")
+	must(t, err)
+	g := startGuest(t, n, "g1")
+	g.sh("echo mine > " + g.dir + "/file; echo mine > " + g.dir + "/other")
+	change := func(kind api.MountKind, file, name string) error {
+		c := api.MountChange{Kind: kind, Path: g.dir + "/" + file}
+		if name != "" {
+			c.Layer, c.Source = o.ids[name], "/usr/share/data"
+		}
+		return n.Placement(ctx, "g1", g.peer, api.PlacementRequest{View: g.view, Changes: []api.MountChange{c}})
+	}
+	reads := func(file, want string) {
+		t.Helper()
+		if got := strings.TrimSpace(g.sh("cat " + g.dir + "/" + file)); got != want {
+			t.Errorf("%s: guest reads %q, want %q", file, got, want)
+		}
+	}
+	must(t, change(api.MountPlace, "file", "first"))
+	register(false)
+	for _, file := range []string{"file", "other"} {
+		if err := change(api.MountPlace, file, "second"); err == nil || Explain(err).Code != api.NotEntitled {
+			t.Errorf("a new mount on %s: %v", file, err)
+		}
+	}
+	if err := change(api.MountReplace, "other", "second"); !errors.Is(err, attach.ErrTarget) {
+		t.Errorf("a new mount instead of none: %v", err)
+	}
+	reads("other", "mine")
+	must(t, change(api.MountReplace, "file", "second"))
+	reads("file", "second")
+	must(t, change(api.MountClear, "file", ""))
+	reads("file", "mine")
+}
