@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -27,8 +28,8 @@ type Means struct {
 
 // Probe finds out what a guest can do by doing it, in a mount that is
 // attached nowhere: nothing is left behind. view is where layers are, empty
-// if there is no nest.
-func Probe(root *Root, view string) (Means, error) {
+// if there is no nest; installed is what has been placed.
+func Probe(root *Root, view string, installed []Placed) (Means, error) {
 	m := Means{Shared: view != ""}
 	clone, err := cloneTree(root.dir, "", 0)
 	locked := errors.Is(err, unix.EINVAL)
@@ -77,7 +78,7 @@ func Probe(root *Root, view string) (Means, error) {
 		m.Why = "its root is an overlay, and the host of a virtual machine gives it no directory that it may write to"
 		return m, nil
 	}
-	if m.Why, err = root.separateTops(clone, locked); err != nil {
+	if m.Why, err = root.separateTops(clone, locked, installed); err != nil {
 		return Means{}, err
 	}
 	m.Overlay = m.Why == ""
@@ -100,8 +101,9 @@ func movesBeneath() bool {
 
 // separateTops says which of the directories that packages use is a file
 // system of its own, so that it can not be an overlay's upper directory. In a
-// clone with all mounts they look as they are.
-func (r *Root) separateTops(clone *os.File, all bool) (string, error) {
+// clone with all mounts they look as they are. Stork's own mounts, of an
+// environment or of a package, go when overlays come.
+func (r *Root) separateTops(clone *os.File, all bool, installed []Placed) (string, error) {
 	for _, name := range []string{"usr", "etc", "opt"} {
 		f, err := r.plain("/"+name, unix.O_PATH|unix.O_DIRECTORY)
 		if missing(err) || errors.Is(err, unix.ELOOP) {
@@ -120,7 +122,7 @@ func (r *Root) separateTops(clone *os.File, all bool) (string, error) {
 			return "", err
 		}
 		if live.isMounted() && (all || err != nil || !raw.same(live)) {
-			ours, err := r.environmentOn("/" + name)
+			ours, err := r.oursOn("/"+name, installed)
 			if err != nil || !ours {
 				return fmt.Sprintf("/%s is a file system of its own", name), err
 			}
@@ -129,7 +131,8 @@ func (r *Root) separateTops(clone *os.File, all bool) (string, error) {
 	return "", nil
 }
 
-func (r *Root) environmentOn(dir string) (bool, error) {
+// oursOn reports whether what is mounted on dir is stork's.
+func (r *Root) oursOn(dir string, installed []Placed) (bool, error) {
 	f, err := r.plain(dir, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return false, err
@@ -140,7 +143,8 @@ func (r *Root) environmentOn(dir string) (bool, error) {
 		return false, err
 	}
 	table, err := r.mountTable()
-	return table[id].isOurs(), err
+	e := table[id]
+	return e.isOurs() || slices.ContainsFunc(installed, func(p Placed) bool { return e.isOf(&p) }), err
 }
 
 // Choose picks the method for a guest that can do what means says, if its

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"stork/repo"
 )
 
@@ -202,5 +204,50 @@ func TestConvertKeepsVersions(t *testing.T) {
 		if found := w.problems(); len(found) > 0 {
 			t.Errorf("%s: problems %q", to, found)
 		}
+	}
+}
+
+// TestConvertTop: a directory in the guest's root that was not there before,
+// and is a package's mount as a whole, is no file system of its own.
+func TestConvertTop(t *testing.T) {
+	t.Parallel()
+	w := newGuest(t, Symlink)
+	w.must(os.Remove(filepath.Join(w.root, "opt")))
+	empty := w.snapshot()
+	l := w.layer("p", file("/opt/p/f", "f"), file("/usr/lib/p/f", "f2"))
+	w.change(Bind, []Layer{l})
+	opt := filepath.Join(w.root, "opt")
+	if !slices.Contains(w.mounts(), opt) {
+		t.Fatalf("mounts %q: /opt is none", w.mounts())
+	}
+	before := w.snapshot()
+	probe := func() Means {
+		means, err := Probe(w.open(nil), "view", w.placed)
+		w.must(err)
+		return means
+	}
+	w.must(unix.Mount("tmpfs", opt, "tmpfs", 0, ""))
+	if means := probe(); means.Overlay || !strings.Contains(means.Why, "/opt") {
+		t.Errorf("with somebody else's mount on it: %+v", means)
+	}
+	w.must(unix.Unmount(opt, 0))
+	if means := probe(); !means.Overlay {
+		t.Errorf("can not convert: %s", means.Why)
+	}
+	for _, m := range []Method{Overlay, Bind, Overlay} {
+		plan, err := w.convert(m)
+		w.must(err)
+		w.apply(plan, nil)
+		w.commitConversion(plan)
+		if d := difference(w.snapshot(), before); d != "" {
+			t.Errorf("by %s:\n%s", m, d)
+		}
+		if means := probe(); !means.Overlay {
+			t.Errorf("by %s: can not convert: %s", m, means.Why)
+		}
+	}
+	w.change(Overlay, nil, l)
+	if d := difference(w.snapshot(), empty); d != "" {
+		t.Errorf("after removal:\n%s", d)
 	}
 }

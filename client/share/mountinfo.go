@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,7 @@ type mountEntry struct {
 	id, parent int
 	target     string // in the guest
 	source     string
+	dir        string // what is mounted, a path in its file system
 	fstype     string
 }
 
@@ -60,7 +62,7 @@ func parseMount(line string) (mountEntry, error) {
 	if errID != nil || errParent != nil {
 		return mountEntry{}, bad
 	}
-	e := mountEntry{id: id, parent: parent, target: unescapeMount(left[4]), fstype: right[0]}
+	e := mountEntry{id: id, parent: parent, target: unescapeMount(left[4]), dir: unescapeMount(left[3]), fstype: right[0]}
 	if len(right) > 1 {
 		e.source = unescapeMount(right[1])
 	}
@@ -90,6 +92,15 @@ func unescapeMount(s string) string {
 // isOurs reports whether it is an environment's mount.
 func (e mountEntry) isOurs() bool {
 	return e.fstype == "overlay" && strings.HasPrefix(e.source, sourcePrefix)
+}
+
+// isOf reports whether it is the mount of a package. The kernel shows where in
+// its file system a mount begins, which with a layer ends with the package's ID
+// and the path in it, wherever the nest has its store.
+func (e mountEntry) isOf(p *Placed) bool {
+	return slices.ContainsFunc(p.Mounts, func(m Mount) bool {
+		return m.Target == e.target && strings.HasSuffix(e.dir, "/"+p.ID.Hex()+m.Source)
+	})
 }
 
 // below returns the mount at the same place that lies directly below e.

@@ -310,13 +310,13 @@ func TestChoose(t *testing.T) {
 		view  string
 		upper bool
 	}{{newGuest(t, Overlay), "view", false}, {w, "view", true}} {
-		got, err := Probe(tt.world.open(nil), tt.view)
+		got, err := Probe(tt.world.open(nil), tt.view, nil)
 		if want := (Means{Shared: true, Mount: true, Overlay: true, Upper: tt.upper}); err != nil || got != want {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
 	}
 	w.must(unix.Mount("tmpfs", filepath.Join(w.root, "usr"), "tmpfs", 0, ""))
-	if got, err := Probe(w.open(nil), "view"); err != nil || got.Overlay || got.Why == "" {
+	if got, err := Probe(w.open(nil), "view", nil); err != nil || got.Overlay || got.Why == "" {
 		t.Errorf("with a /usr of its own: %+v, %v", got, err)
 	}
 	all := Means{Shared: true, Mount: true, Overlay: true}

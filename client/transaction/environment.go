@@ -167,7 +167,7 @@ func (g *Guest) recipe() (recipe, error) {
 		r.Upper = now.Upper != ""
 		return r, nil
 	}
-	means, err := share.Probe(g.root, "")
+	means, err := share.Probe(g.root, "", g.state.placed())
 	if err == nil && (!means.Mount || means.Placed) { // where else they can not be planning finds out
 		err = fmt.Errorf("cannot mount overlays: %s", means.Why)
 	}
@@ -417,5 +417,5 @@ func (g *Guest) Means() (share.Means, error) {
 	if g.options.Hooks.Attach != nil {
 		view = "of the nest"
 	}
-	return share.Probe(g.root, view)
+	return share.Probe(g.root, view, g.state.placed())
 }
