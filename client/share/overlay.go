@@ -204,6 +204,13 @@ func (overlayMethod) decided(p *planner) error {
 			return nil
 		}
 		p.plan.Elements, last = append(p.plan.Elements, Element{Remove: true}), 0
+		if !next.None() {
+			// What an exchange that failed has left of it, of trees that the
+			// nest may have made anew since, must not be taken for it.
+			marked := *next
+			marked.Mark = p.plan.Tag
+			next = &marked
+		}
 	}
 	if adds && going > 0 && !c.Through.None() {
 		through, err := p.stage(0, now, c.Through)

@@ -34,18 +34,12 @@ func (a *applier) swap(s *Swap) error {
 
 // change exchanges the environment, and cleans up behind the old one.
 func (a *applier) change(o *own, from, to *Environment) error {
+	exchange := func() error { return a.root.exchange(o, from, to) }
 	if to.None() {
-		if err := o.settle(a.root, from); err != nil {
-			return err
-		}
+		exchange = func() error { return a.leave(o, from) }
 	}
-	if err := a.root.exchange(o, from, to); err != nil {
+	if err := exchange(); err != nil {
 		return err
-	}
-	if to.None() {
-		if err := o.emptied(from); err != nil {
-			return err
-		}
 	}
 	return o.clearWork(to)
 }

@@ -273,6 +273,27 @@ func (g *Guest) settle(ctx context.Context, outcome *Outcome) error {
 	return err
 }
 
+// unsettled reports whether the environment is not that of what is installed.
+func (s *State) unsettled() bool { return s.Environment != nil && s.Merged != nil }
+
+// settleLeft does what settle does, or the exchange of a removal, where an
+// earlier command could not. It may be in vain again: the guest is as it was.
+func (g *Guest) settleLeft(ctx context.Context) {
+	if !g.state.unsettled() || g.options.Hooks.Environment == nil {
+		return
+	}
+	base, outcome := g.state, &Outcome{}
+	g.asked = true
+	_, err := g.attempt(context.WithoutCancel(ctx), &work{method: share.Overlay, settle: true}, outcome)
+	if err != nil {
+		outcome.Warnings = append(outcome.Warnings, fmt.Sprintf("what an earlier command has left is still to be seen: %v", err))
+	} else {
+		g.released(ctx, Change{}, outcome)
+		g.unsee(ctx, base)
+	}
+	g.late = outcome.Warnings
+}
+
 // current has the guest's environment attached, as it has to be after a
 // restart.
 func (g *Guest) current(ctx context.Context) (*share.Environment, error) {

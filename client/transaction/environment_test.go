@@ -298,6 +298,7 @@ func TestUnsettled(t *testing.T) {
 		t.Errorf("outcome %+v", out)
 	}
 	w.asks = 0
+	w.down = true // else it is settled by the next command
 	g := w.open()
 	if got, want := g.State().Merged, sorted([]repo.Digest{bad.Ref.ID, good.Ref.ID}); !slices.Equal(got, want) {
 		t.Errorf("the environment is said to be of %v, want %v", got, want)
@@ -305,6 +306,7 @@ func TestUnsettled(t *testing.T) {
 	w.must(g.Close())
 	w.restart()
 	g = w.open()
+	w.down = false
 	w.must(g.Mount(t.Context()))
 	w.must(g.Close())
 	if tree := w.tree(); tree["/opt/good/f"] != "1" {
@@ -319,6 +321,60 @@ func TestUnsettled(t *testing.T) {
 	defer g.Close()
 	if g.State().Merged != nil {
 		t.Error("still unsettled")
+	}
+}
+
+// TestEnvironmentStays: where the environment of packages that are removed can
+// not be taken away, the guest is told, has it as before, and the next command
+// takes it away, whatever that one is.
+func TestEnvironmentStays(t *testing.T) {
+	t.Parallel()
+	for _, rest := range []bool{false, true} {
+		w := overlaid(t)
+		gone := w.pkg("gone", "1", map[string]string{"/opt/gone/f": "1", "/etc/gone!": "c"}, "preun")
+		stays := w.pkg("stays", "1", map[string]string{"/opt/stays/f": "1"})
+		install := []Package{gone}
+		if rest {
+			install = append(install, stays)
+		}
+		w.run(Change{Install: install})
+		w.write("opt/own", "own")
+		failing := func(step durable.Step, path string) (error, error) {
+			if step == share.StepUnmount && path == "/opt" {
+				return unix.EIO, nil
+			}
+			return nil, nil
+		}
+		for try := range 2 {
+			g, err := w.tryOpen(failing)
+			w.must(err)
+			change := Change{Remove: []repo.Digest{gone.Ref.ID}}
+			if try > 0 {
+				change = Change{}
+			}
+			out, err := g.Run(t.Context(), w.by(change))
+			w.must(errors.Join(err, g.Close()))
+			if len(out.Failed) > 0 || !slices.ContainsFunc(out.Warnings, func(s string) bool { return strings.Contains(s, "still to be seen") }) {
+				t.Errorf("try %d: outcome %+v", try, out)
+			}
+			if tree := w.tree(); tree["/opt/own"] != "own" || !rest && tree["/opt/gone/f"] != "1" || rest && tree["/opt/stays/f"] != "1" {
+				t.Errorf("try %d: the guest has %v", try, tree)
+			}
+		}
+		w.must(w.reopened())
+		tree := w.tree()
+		if _, there := tree["/opt/gone/f"]; there || tree["/opt/own"] != "own" || rest != (tree["/opt/stays/f"] == "1") {
+			t.Errorf("after the next command: %v", tree)
+		}
+		if len(w.trees) > 0 != rest {
+			t.Errorf("the nest keeps %v", w.trees)
+		}
+		w.refersToOne()
+		g := w.open()
+		if g.State().unsettled() {
+			t.Error("still unsettled")
+		}
+		w.must(g.Close())
 	}
 }
 

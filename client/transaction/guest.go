@@ -50,6 +50,7 @@ type Guest struct {
 	seen    []repo.Digest // layers that were attached in this run
 	mounts  bool          // the guest may mount, or has it done
 	unknown error         // why it is not known who mounts for the guest, which may not itself
+	late    []string      // warnings of Open, for the first Outcome
 }
 
 // BusyError says that another stork is changing the guest.
@@ -111,7 +112,12 @@ func (g *Guest) open(ctx context.Context) error {
 		return nil
 	}
 	g.findMounter(ctx)
-	return g.recover(ctx)
+	unsettled := g.state.unsettled()
+	if err := g.recover(ctx); err != nil || !unsettled {
+		return err
+	}
+	g.settleLeft(ctx)
+	return nil
 }
 
 // findMounter has a guest's mounts made by the nest, if it may not itself. While

@@ -33,7 +33,8 @@ func (g *Guest) Run(ctx context.Context, change Change) (*Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	outcome := &Outcome{}
+	outcome := &Outcome{Warnings: g.late}
+	g.late = nil
 	if w.empty() {
 		return outcome, g.remember(w)
 	}
@@ -411,8 +412,13 @@ func (r *run) remove(ctx context.Context, s *step) error {
 	if errors.Is(err, share.ErrNoMounter) {
 		return err
 	}
-	if err != nil {
-		r.progress.Left = append(r.progress.Left, r.progress.Done)
+	if err == nil {
+		return nil
+	}
+	r.progress.Left = append(r.progress.Left, r.progress.Done)
+	if r.journal.Plan.Elements[s.Element].Environment != nil {
+		r.warn("the files of %s are still to be seen, until the next command has exchanged the environment: %v", s.Name, err)
+	} else {
 		r.warn("%s has left something behind: %v", s.Name, err)
 	}
 	return nil

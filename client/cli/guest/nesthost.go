@@ -99,7 +99,6 @@ func refused(err error) bool {
 
 // Mounter returns what makes mounts for this guest, or, where the nest does
 // not, takes away what it made before; see [transaction.Hooks].
-// [transaction.Hooks].
 func (h *nestHost) Mounter(ctx context.Context) (m share.Mounter, places bool, err error) {
 	status, err := h.nest.Status(ctx)
 	if err != nil {
