@@ -45,6 +45,13 @@ func (o *Operator) RemoveGuest(ctx context.Context, name string) error {
 	return o.caller.call(ctx, http.MethodDelete, api.GuestsRoute+"/"+url.PathEscape(name), nil, nil)
 }
 
+// Machine says that a guest is a virtual machine, and asks for the users of the
+// host that serve it.
+func (o *Operator) Machine(ctx context.Context, name string, request api.MachineRequest) (*api.Guest, error) {
+	guest := new(api.Guest)
+	return guest, o.caller.call(ctx, http.MethodPost, api.GuestsRoute+"/"+url.PathEscape(name)+"/"+api.MachineName, request, guest)
+}
+
 // Refresh asks every repository for news and returns when guests see them.
 func (o *Operator) Refresh(ctx context.Context) ([]api.RepositoryStatus, error) {
 	statuses := []api.RepositoryStatus{}

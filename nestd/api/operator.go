@@ -8,6 +8,7 @@ import "stork/repo"
 //	GET    /v1/operator/guests          []Guest
 //	POST   /v1/operator/guests          GuestRequest → Guest
 //	DELETE /v1/operator/guests/{name}   Empty
+//	POST   /v1/operator/guests/{name}/machine MachineRequest → Guest
 //	POST   /v1/operator/refresh         []RepositoryStatus, after asking every repository for news
 //	GET    /v1/operator/store/stats     StoreStats
 //	POST   /v1/operator/store/check     CheckReport
@@ -19,6 +20,8 @@ const (
 	StoreStatsRoute     = "/v1/operator/store/stats"
 	StoreCheckRoute     = "/v1/operator/store/check"
 	UsageRoute          = "/v1/operator/usage"
+
+	MachineName = "machine" // below a guest's route
 )
 
 // OperatorStatus is the state of the nest.
@@ -48,6 +51,15 @@ type Guest struct {
 	Owner      repo.Digest `json:"owner"`
 	Packages   int         `json:"packages"` // layers it refers to
 	Placement  bool        `json:"placement,omitempty"`
+	RootUser   uint32      `json:"root_user,omitempty"` // of a virtual machine: the first of the host's users that serve it
+}
+
+// MachineRequest says that a guest is a virtual machine. It has no upper then,
+// and nothing is placed in it, until it is removed.
+type MachineRequest struct {
+	// RootUser is the first of the 65536 users of the host that serve it; none
+	// of them may serve another machine. 0: as before, or some that are free.
+	RootUser uint32 `json:"root_user,omitempty"`
 }
 
 // StoreStats says what the store holds, and what sharing saves and why. Bytes

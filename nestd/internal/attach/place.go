@@ -23,7 +23,6 @@ type Change struct {
 	Path   string `json:"path"`             // in the guest, absolute and clean; no part of it may be a symlink
 	Layer  string `json:"layer,omitempty"`  // package ID in hexadecimal
 	Source string `json:"source,omitempty"` // path in the layer
-	Held   bool   `json:"held,omitempty"`   // with Replace: there must be a mount of the nest's to replace
 }
 
 // Kind is one kind of change.
@@ -33,12 +32,15 @@ type Kind string
 const (
 	Place   Kind = "place"   // over whatever is there
 	Replace Kind = "replace" // instead of the topmost mount
+	Relieve Kind = "relieve" // the same, and there must be one
 	Remove  Kind = "remove"  // the topmost mount goes
 	Clear   Kind = "clear"   // all of them go, down to the first that is not the nest's
 )
 
 // mounts reports whether something appears by the change.
-func (k Kind) mounts() bool { return k == Place || k == Replace }
+func (k Kind) mounts() bool { return k == Place || k.replaces() }
+
+func (k Kind) replaces() bool { return k == Replace || k == Relieve }
 
 // Times of a placement. Only a guest that holds up the kernel itself, by
 // locks of its own files, takes longer than a moment: it then waits alone.

@@ -206,7 +206,7 @@ func (p *placer) prepare(s *step) error {
 		return fmt.Errorf("%q is something else than in the package: %w", s.Path, ErrTarget)
 	case s.target.root && s.target.inode == (inode{st.Dev, st.Ino}):
 		return nil // it is there already
-	case s.Kind == Replace && (s.target.root || s.Held) && !p.ours(s.target):
+	case s.Kind.replaces() && (s.target.root || s.Kind == Relieve) && !p.ours(s.target):
 		return errForeign(s.Path)
 	}
 	if err := p.checkPropagation(s.target); err != nil {
@@ -255,7 +255,7 @@ func (p *placer) do(s *step) error {
 		return p.remove(s, maxPlacedOver)
 	case s.tree == nil:
 		return nil
-	case s.Kind == Replace && s.target.root:
+	case s.Kind.replaces() && s.target.root:
 		return p.replace(s)
 	}
 	return p.move(s, 0)

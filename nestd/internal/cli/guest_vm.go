@@ -10,20 +10,21 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"stork/nestd/api"
 	"stork/nestd/internal/machine"
 	"stork/repo/program"
 )
 
 type guestVMCommand struct {
-	Name      string `arg:"" help:"Name of the guest."`
-	User      string `default:"root" help:"The user that runs QEMU: the sockets are its own."`
-	RootUser  uint32 `name:"root-user" default:"100000" help:"The first of the 65536 users of the host as which the guest's files are read and shared."`
-	Virtiofsd string `type:"path" placeholder:"FILE" help:"Path of virtiofsd; default: where distributions have it."`
+	Name      string  `arg:"" help:"Name of the guest."`
+	User      string  `default:"root" help:"The user that runs QEMU: the sockets are its own."`
+	RootUser  *uint32 `name:"root-user" placeholder:"N" help:"The first of the 65536 users of the host as which the guest's files are read and shared; default: as before, at first some that no other machine has."`
+	Virtiofsd string  `type:"path" placeholder:"FILE" help:"Path of virtiofsd; default: where distributions have it."`
 }
 
 // Validate implements kong's hook.
 func (c *guestVMCommand) Validate() error {
-	if c.RootUser == 0 {
+	if c.RootUser != nil && *c.RootUser == 0 {
 		return errors.New("--root-user can not be the host's root")
 	}
 	return nil
@@ -49,7 +50,7 @@ func (c *guestVMCommand) Run(ctx context.Context, streams program.Streams, home 
 	}
 	log := slog.New(slog.NewTextHandler(streams.Err, nil))
 	return machine.Run(ctx, machine.Options{
-		Directory: guest.Directory, Sockets: dir, UID: owner.uid, GID: owner.gid, RootUser: c.RootUser, Virtiofsd: c.Virtiofsd,
+		Directory: guest.Directory, Sockets: dir, UID: owner.uid, GID: owner.gid, RootUser: func(ctx context.Context) (uint32, error) { return c.users(ctx, home) }, Virtiofsd: c.Virtiofsd,
 		Command: []string{self, machineCommand}, Stderr: streams.Err, Log: log,
 		Ready: func() {
 			log.Info("ready", "guest", c.Name, "sockets", dir)
@@ -58,6 +59,24 @@ func (c *guestVMCommand) Run(ctx context.Context, streams program.Streams, home 
 			}
 		},
 	})
+}
+
+// users has the nest note that the guest is a machine, and whom it is served by.
+func (c *guestVMCommand) users(ctx context.Context, home *home) (uint32, error) {
+	operator, err := home.operator()
+	if err != nil {
+		return 0, err
+	}
+	defer operator.Close()
+	var request api.MachineRequest
+	if c.RootUser != nil {
+		request.RootUser = *c.RootUser
+	}
+	guest, err := operator.Machine(ctx, c.Name, request)
+	if err != nil {
+		return 0, err
+	}
+	return guest.RootUser, nil
 }
 
 // machineDir is where the sockets of a guest that is a virtual machine are.

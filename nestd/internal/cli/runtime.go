@@ -17,7 +17,7 @@ import (
 // runtimeFlags are those of commands that say what a runtime has to be told.
 type runtimeFlags struct {
 	Runtime   runtime.Name `enum:",nspawn,lxc,podman,docker,qemu,plain" default:"" placeholder:"NAME" help:"Say what this runtime has to be told: nspawn, lxc, podman, docker, qemu, or plain for namespaces made by hand."`
-	RootUser  uint32       `name:"root-user" default:"100000" help:"The host's user that is root in the guest, for lxc and qemu."`
+	RootUser  uint32       `name:"root-user" placeholder:"N" help:"The host's user that is root in the guest: for lxc, by default 100000; for qemu, by default one that nestd chooses."`
 	QEMUUser  string       `name:"qemu-user" default:"root" help:"The user that runs QEMU, for qemu."`
 	Write     bool         `help:"Write the runtime's configuration file, if it has one. What is there already is not replaced."`
 	Root      string       `default:"/" type:"path" placeholder:"DIR" help:"Write below this directory, as if it were /."`

@@ -23,12 +23,12 @@ import (
 
 // Options say what is shared with a machine, and where it finds that.
 type Options struct {
-	Directory string   // the guest's, on the host
-	Sockets   string   // directory for the machine's sockets; Run makes it
-	UID, GID  int      // whose the sockets are: the user that runs QEMU
-	RootUser  uint32   // the first of 65536 users of the host that the children have
-	Virtiofsd string   // its path; empty: where Debian and others have it
-	Command   []string // starts this program again, as [Inside]
+	Directory string                                // the guest's, on the host
+	Sockets   string                                // directory for the machine's sockets; Run makes it
+	UID, GID  int                                   // whose the sockets are: the user that runs QEMU
+	RootUser  func(context.Context) (uint32, error) // the first of 65536 users of the host that the children have; asked when nobody else serves the machine
+	Virtiofsd string                                // its path; empty: where Debian and others have it
+	Command   []string                              // starts this program again, as [Inside]
 	Stderr    io.Writer
 	Log       *slog.Logger
 	Ready     func() // called when a machine may connect
@@ -61,11 +61,15 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("cannot serve the machine: %w", err)
 	}
 	defer sockets.close()
+	rootUser, err := o.RootUser(ctx)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
 	started := make(chan error, 1)
-	go func() { ended <- runInside(ctx, o, program, sockets, started) }()
+	go func() { ended <- runInside(ctx, o, rootUser, program, sockets, started) }()
 	if err := <-started; err != nil {
 		return fmt.Errorf("cannot serve the machine: %w", err)
 	}
@@ -169,9 +173,9 @@ func (s *sockets) close() {
 // runInside runs the machine's namespace until its first process ends. The
 // thread has changed its mounts and ends with the goroutine; the child is
 // killed when it does.
-func runInside(ctx context.Context, o Options, virtiofsd string, s *sockets, started chan<- error) error {
+func runInside(ctx context.Context, o Options, rootUser uint32, virtiofsd string, s *sockets, started chan<- error) error {
 	runtime.LockOSThread()
-	cmd, err := prepare(ctx, o, virtiofsd, s)
+	cmd, err := prepare(ctx, o, rootUser, virtiofsd, s)
 	if err == nil {
 		err = cmd.Start()
 	}
@@ -182,7 +186,7 @@ func runInside(ctx context.Context, o Options, virtiofsd string, s *sockets, sta
 	return cmd.Wait()
 }
 
-func prepare(ctx context.Context, o Options, virtiofsd string, s *sockets) (*exec.Cmd, error) {
+func prepare(ctx context.Context, o Options, rootUser uint32, virtiofsd string, s *sockets) (*exec.Cmd, error) {
 	if err := bindDirectory(o.Directory); err != nil {
 		return nil, err
 	}
@@ -191,7 +195,7 @@ func prepare(ctx context.Context, o Options, virtiofsd string, s *sockets) (*exe
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = o.Stderr, o.Stderr
 	cmd.ExtraFiles = s.files
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(o.RootUser), Size: users}}
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(rootUser), Size: users}}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC |
 			unix.CLONE_NEWUTS,

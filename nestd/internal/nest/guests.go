@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -71,6 +72,8 @@ func (n *Nest) AddGuest(ctx context.Context, request api.GuestRequest) (*api.Gue
 		}
 	case err == nil && (old.Owner != want.Owner || old.HostUserNS != want.HostUserNS):
 		err = fmt.Errorf("cannot add guest %s: it is registered with another owner or user namespace: %w", request.Name, state.ErrExists)
+	case err == nil && want.Placement && old.RootUser != 0:
+		err = fmt.Errorf("cannot add guest %s: it is a virtual machine, in which the nest can not place mounts: %w", request.Name, state.ErrExists)
 	case err == nil && old.Placement != want.Placement:
 		err = n.State.SetPlacement(ctx, request.Name, want.Placement)
 	}
@@ -82,6 +85,28 @@ func (n *Nest) AddGuest(ctx context.Context, request api.GuestRequest) (*api.Gue
 		return nil, err
 	}
 	return n.wireGuest(want), nil
+}
+
+// Machine notes that a guest is a virtual machine, and returns it with the
+// first of the users of the host that serve it.
+func (n *Nest) Machine(ctx context.Context, name string, request api.MachineRequest) (*api.Guest, error) {
+	n.guestMu.Lock()
+	defer n.guestMu.Unlock()
+	g, err := n.guest(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	// The last user's number must be one (-1 is none).
+	if request.RootUser > math.MaxUint32-state.MachineUsers {
+		return nil, fmt.Errorf("cannot serve guest %s: there are no %d users from %d on: %w", name, state.MachineUsers, request.RootUser, errBadRequest)
+	}
+	if g.Placement {
+		return nil, fmt.Errorf("cannot serve guest %s as a virtual machine: the nest is to place its mounts: %w", name, state.ErrExists)
+	}
+	if g.RootUser, err = n.State.SetRootUser(ctx, name, request.RootUser); err != nil {
+		return nil, fmt.Errorf("cannot serve guest %s as a virtual machine: %w", name, err)
+	}
+	return n.wireGuest(*g), nil
 }
 
 // RemoveGuest removes a guest with its references, then its directories.
@@ -114,7 +139,7 @@ func (n *Nest) Guests(ctx context.Context) ([]api.Guest, error) {
 func (n *Nest) wireGuest(g state.Guest) *api.Guest {
 	return &api.Guest{
 		Directory: n.guestDir(g.Name), HostUserNS: g.HostUserNS, Name: g.Name, Owner: g.Owner, Packages: g.Packages,
-		Placement: g.Placement,
+		Placement: g.Placement, RootUser: g.RootUser,
 	}
 }
 

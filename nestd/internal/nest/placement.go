@@ -51,7 +51,9 @@ func takesAway(guest string, changes []attach.Change) error {
 			return &api.Error{Code: api.NotEntitled, Message: fmt.Sprintf("cannot place in the guest: guest %s is not registered for it", guest),
 				Hint: "The host's operator can allow it: 'nestd guest add' with --placement."}
 		}
-		changes[i].Held = changes[i].Kind == attach.Replace
+		if changes[i].Kind == attach.Replace {
+			changes[i].Kind = attach.Relieve
+		}
 	}
 	return nil
 }

@@ -48,6 +48,10 @@ func (n *Nest) makeUpper(ctx context.Context, guest string) (dir string, hostUse
 	if err != nil {
 		return "", false, err
 	}
+	if g.RootUser != 0 {
+		// It would be mounted for virtiofsd, which shares nothing to write to.
+		return "", false, fmt.Errorf("cannot make the upper of guest %s: it is a virtual machine: %w", guest, attach.ErrUnsupported)
+	}
 	dir = filepath.Join(n.ownDir(guest), api.UpperName)
 	if _, err := os.Lstat(dir); err == nil {
 		return dir, g.HostUserNS, nil

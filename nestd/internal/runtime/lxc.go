@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 )
@@ -29,7 +30,11 @@ lxc.hook.start-host = /bin/sh -c 'nsenter --target "$LXC_PID" --all --root --wd 
 	if g.HostUserNS {
 		return
 	}
-	c.Host = []string{fmt.Sprintf("setfacl -m u:%d:x %s", g.RootUser, filepath.Dir(g.Directory))}
+	root := cmp.Or(g.RootUser, usualRoot)
+	c.Host = []string{fmt.Sprintf("setfacl -m u:%d:x %s", root, filepath.Dir(g.Directory))}
 	c.Notes = append(c.Notes, fmt.Sprintf("LXC binds as the container's root, user %d of the host if lxc.idmap says so (else give --root-user); "+
-		"in /etc/subuid and /etc/subgid these users must be root's and nobody else's.", g.RootUser))
+		"in /etc/subuid and /etc/subgid these users must be root's and nobody else's.", root))
 }
+
+// usualRoot is the root of LXC's containers, unless lxc.idmap says otherwise.
+const usualRoot = 100000

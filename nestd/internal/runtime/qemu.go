@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"stork/nestd/api"
@@ -21,7 +22,11 @@ func qemu(c *Config, g Guest) {
 		"-chardev", "socket,id=stork-channel,path=" + channel,
 		"-device", "virtserialport,chardev=stork-channel,name=" + api.PortName,
 	}
-	line := strings.Join(append(g.Nestd, "guest", "vm", g.Name, fmt.Sprintf("--root-user=%d", g.RootUser), "--user="+g.QEMUUser), " ")
+	command := append(slices.Clone(g.Nestd), "guest", "vm", g.Name)
+	if g.RootUser != 0 {
+		command = append(command, fmt.Sprintf("--root-user=%d", g.RootUser))
+	}
+	line := strings.Join(append(command, "--user="+g.QEMUUser), " ")
 	c.File = &File{
 		Path: "/etc/systemd/system/stork-vm-" + g.Name + ".service",
 		Content: fmt.Sprintf(header+`[Unit]
@@ -46,7 +51,6 @@ WantedBy=multi-user.target
 	}, unit...)
 	c.Notes = []string{
 		"The machine's memory must be one that virtiofsd can map: share=on, as above.",
-		"Each machine should have 65536 users of the host for itself: --root-user is the first of them.",
 	}
 	if g.HostUserNS {
 		c.Notes = append(c.Notes, "A machine has users of its own, --host-userns or not.")

@@ -31,7 +31,7 @@ type Guest struct {
 	Target     string // where to, in the guest
 	HostUserNS bool   // registered as sharing the host's users
 	Placement  bool   // registered as having its mounts placed by the nest
-	RootUser   uint32 // the host's user that is root in the guest, where a runtime has to know
+	RootUser   uint32 // the host's user that is root in the guest, where a runtime has to know; 0: the usual one
 
 	// For virtual machines only.
 	Sockets  string   // directory of the machine's sockets

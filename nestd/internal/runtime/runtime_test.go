@@ -24,8 +24,12 @@ func TestGolden(t *testing.T) {
 			}
 			t.Run(string(name)+"-"+kind, func(t *testing.T) {
 				t.Parallel()
+				rootUser := uint32(0)
+				if kind == "host" {
+					rootUser = 200000
+				}
 				c, err := For(name, Guest{Name: "g1", Directory: "/var/lib/nestd/run/guests/g1", Target: "/run/stork",
-					HostUserNS: kind == "host", Placement: kind == "placed", RootUser: 100000,
+					HostUserNS: kind == "host", Placement: kind == "placed", RootUser: rootUser,
 					Sockets: "/var/lib/nestd/run/vm/g1", QEMUUser: "qemu", Nestd: []string{"/usr/bin/nestd"}})
 				if err != nil {
 					t.Fatal(err)

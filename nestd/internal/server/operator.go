@@ -37,6 +37,14 @@ func removeGuest(c *call) (any, error) {
 	return api.Empty{}, c.server.options.Nest.RemoveGuest(c.in.Context(), name)
 }
 
+func serveMachine(c *call) (any, error) {
+	var request api.MachineRequest
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	return c.server.options.Nest.Machine(c.in.Context(), c.in.PathValue("name"), request)
+}
+
 func refresh(c *call) (any, error) {
 	return c.server.options.Nest.Refresh(c.in.Context())
 }

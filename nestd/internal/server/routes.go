@@ -43,6 +43,7 @@ var operatorRoutes = []route{
 	{http.MethodGet, api.GuestsRoute, 0, listGuests},
 	{http.MethodPost, api.GuestsRoute, smallBody, addGuest},
 	{http.MethodDelete, api.GuestsRoute + "/{name}", 0, removeGuest},
+	{http.MethodPost, api.GuestsRoute + "/{name}/" + api.MachineName, smallBody, serveMachine},
 	{http.MethodPost, api.RefreshRoute, 0, refresh},
 	{http.MethodGet, api.StoreStatsRoute, 0, storeStats},
 	{http.MethodPost, api.StoreCheckRoute, 0, storeCheck},

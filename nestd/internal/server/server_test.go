@@ -261,7 +261,8 @@ func TestPlacementRefusals(t *testing.T) {
 		}
 	}
 	register(&no)
-	if err := guest.Placement(ctx, api.PlacementRequest{}); codeOf(err) != api.NotEntitled || !strings.Contains(err.Error(), "registered") {
+	err := guest.Placement(ctx, one(api.MountChange{Kind: api.MountPlace, Path: "/x", Layer: id, Source: "/x"}))
+	if codeOf(err) != api.NotEntitled || !strings.Contains(err.Error(), "registered") {
 		t.Errorf("after it was taken back: %v", err)
 	}
 }

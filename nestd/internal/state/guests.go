@@ -15,6 +15,7 @@ type Guest struct {
 	HostUserNS bool
 	Packages   int // layers it refers to
 	Placement  bool
+	RootUser   uint32 // of a virtual machine: see [State.SetRootUser]; else 0
 }
 
 // AddGuest registers a guest; ErrExists if the name is taken.
@@ -37,7 +38,7 @@ func (s *State) RemoveGuest(ctx context.Context, name string) error {
 func (s *State) Guests(ctx context.Context) ([]Guest, error) {
 	var list []Guest
 	return list, s.read(ctx, "list guests", func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT name, owner, host_userns, placement,
+		rows, err := tx.QueryContext(ctx, `SELECT name, owner, host_userns, placement, root_user,
 			(SELECT count(*) FROM refs WHERE guest = guests.name) FROM guests ORDER BY name`)
 		if err != nil {
 			return err
@@ -45,7 +46,7 @@ func (s *State) Guests(ctx context.Context) ([]Guest, error) {
 		return each(rows, func() error {
 			var g Guest
 			var owner []byte
-			if err := rows.Scan(&g.Name, &owner, &g.HostUserNS, &g.Placement, &g.Packages); err != nil {
+			if err := rows.Scan(&g.Name, &owner, &g.HostUserNS, &g.Placement, &g.RootUser, &g.Packages); err != nil {
 				return err
 			}
 			if g.Owner, err = digest(owner); err != nil {
@@ -63,8 +64,8 @@ func (s *State) Guest(ctx context.Context, name string) (*Guest, error) {
 	g := &Guest{Name: name}
 	err := s.read(ctx, "look up guest", func(tx *sql.Tx) error {
 		var owner []byte
-		err := tx.QueryRowContext(ctx, `SELECT owner, host_userns, placement FROM guests WHERE name = ?`, name).
-			Scan(&owner, &g.HostUserNS, &g.Placement)
+		err := tx.QueryRowContext(ctx, `SELECT owner, host_userns, placement, root_user FROM guests WHERE name = ?`, name).
+			Scan(&owner, &g.HostUserNS, &g.Placement, &g.RootUser)
 		if err != nil {
 			return err
 		}
