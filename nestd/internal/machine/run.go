@@ -187,7 +187,7 @@ func runInside(ctx context.Context, o Options, rootUser uint32, virtiofsd string
 }
 
 func prepare(ctx context.Context, o Options, rootUser uint32, virtiofsd string, s *sockets) (*exec.Cmd, error) {
-	if err := bindDirectory(o.Directory); err != nil {
+	if err := bindDirectory(o.Directory, virtiofsd); err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, o.Command[0], append(o.Command[1:], virtiofsd)...)
@@ -208,10 +208,11 @@ func prepare(ctx context.Context, o Options, rootUser uint32, virtiofsd string, 
 }
 
 // bindDirectory gives the thread mounts of its own, all read-only, with the
-// guest's directory where guests have it and nothing else of the host's /run.
+// guest's directory where guests have it and nothing else of the host's but
+// programs, virtiofsd's among them.
 // The copy that the child's user namespace gets of them is locked
 // (mount_namespaces(7)): it can not be made writable, nor taken away.
-func bindDirectory(dir string) error {
+func bindDirectory(dir, virtiofsd string) error {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("cannot make a mount namespace: %w", err)
 	}
@@ -234,6 +235,9 @@ func bindDirectory(dir string) error {
 		return fmt.Errorf("cannot open the guest's directory: %w", &fs.PathError{Op: "open", Path: dir, Err: err})
 	}
 	defer unix.Close(fd)
+	if err := hideHost(virtiofsd); err != nil {
+		return err
+	}
 	run := filepath.Dir(api.GuestDir)
 	if err := unix.Mount("run", run, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755,size=64k"); err != nil {
 		return fmt.Errorf("cannot hide %s: %w", run, err)
