@@ -168,6 +168,28 @@ func TestPlaceLeavesOthers(t *testing.T) {
 	}
 }
 
+// TestPlaceLockedMount: a mount that the guest's namespace has got with its
+// beginning from a more privileged one stays, and that is no failure of the
+// nest's, which would be logged each time.
+func TestPlaceLockedMount(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	s := newStore(t)
+	layer := s.layer("a")
+	a := s.open()
+	file := filepath.Join(openDir(t), "file")
+	must(t, os.WriteFile(file, nil, 0o644))
+	must(t, unix.Mount(filepath.Join(s.path(layer), "file"), file, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(file, unix.MNT_DETACH)) })
+	g := startGuest(t, own)
+	for _, kind := range []Kind{Remove, Clear} {
+		wantError(t, g.place(a, own, Change{Kind: kind, Path: file}), ErrTarget)
+	}
+	if n := mountsOf(t, g.cmd.Process.Pid, file); n != 1 {
+		t.Errorf("%d mounts, want the one that was there", n)
+	}
+}
+
 // TestPlacePeers: who may ask is as with attaching.
 func TestPlacePeers(t *testing.T) {
 	t.Parallel()

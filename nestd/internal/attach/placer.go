@@ -282,8 +282,8 @@ func (p *placer) move(s *step, flags int) error {
 // either, and the path is looked up and checked again.
 func (p *placer) replace(s *step) error {
 	beneath := p.move(s, moveMountBeneath)
-	if err := p.detach(s.target); err != nil {
-		return fmt.Errorf("cannot unmount %q: %w", s.Path, err)
+	if err := p.detach(s); err != nil {
+		return err
 	}
 	if beneath == nil {
 		return nil
@@ -317,8 +317,8 @@ func (p *placer) remove(s *step, n int) error {
 		return errForeign(s.Path)
 	}
 	for i := 0; i < n && p.ours(s.target); i++ {
-		if err := p.detach(s.target); err != nil {
-			return fmt.Errorf("cannot unmount %q: %w", s.Path, err)
+		if err := p.detach(s); err != nil {
+			return err
 		}
 		if err := p.reopen(s); err != nil {
 			return err
@@ -329,9 +329,18 @@ func (p *placer) remove(s *step, n int) error {
 
 // detach unmounts by descriptor: umount2(2) takes a path, and this one is the
 // host's.
-func (p *placer) detach(t *target) error {
-	if err := unix.Fchdir(int(p.fds.Fd())); err != nil {
-		return err
+func (p *placer) detach(s *step) error {
+	err := unix.Fchdir(int(p.fds.Fd()))
+	if err == nil {
+		err = unix.Unmount(strconv.Itoa(int(s.target.file.Fd())), unix.MNT_DETACH)
 	}
-	return unix.Unmount(strconv.Itoa(int(t.file.Fd())), unix.MNT_DETACH)
+	switch {
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EPERM):
+		// It is not, or no longer, in the guest's mount namespace, or locked
+		// there: that is a copy of another one's.
+		return fmt.Errorf("cannot unmount %q (%w): %w", s.Path, err, ErrTarget)
+	case err != nil:
+		return fmt.Errorf("cannot unmount %q: %w", s.Path, err)
+	}
+	return nil
 }

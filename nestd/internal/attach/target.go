@@ -38,7 +38,8 @@ func (p *placer) openTarget(path string) (*target, error) {
 	}
 	if err != nil {
 		t.close()
-		return nil, fmt.Errorf("cannot look at %q in the guest: %w", path, err)
+		// Not the nest's failure: the file system may be a program of the guest's.
+		return nil, fmt.Errorf("cannot look at %q in the guest (%w): %w", path, err, ErrTarget)
 	}
 	t.kind = uint32(st.Mode) & unix.S_IFMT
 	t.root = st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
