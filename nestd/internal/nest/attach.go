@@ -110,6 +110,13 @@ func (n *Nest) Query(ctx context.Context, request api.QueryRequest) (*api.QueryR
 	if len(request.Queries) > MaxQueries {
 		return nil, fmt.Errorf("cannot answer %d queries: %w", len(request.Queries), errTooMany)
 	}
+	key, err := keyOf(request)
+	if err != nil {
+		return nil, err
+	}
+	if known := n.answers.find(key); known != nil {
+		return known, nil
+	}
 	response := &api.QueryResponse{Results: make([]api.QueryResult, len(request.Queries))}
 	for i, q := range request.Queries {
 		result, err := n.State.Query(ctx, q)
@@ -121,8 +128,14 @@ func (n *Nest) Query(ctx context.Context, request api.QueryRequest) (*api.QueryR
 		}
 		response.Results[i] = result
 	}
+	whole := true
 	if request.Documents {
-		return response, n.addDocuments(ctx, request, response)
+		if whole, err = n.addDocuments(ctx, request, response); err != nil {
+			return nil, err
+		}
+	}
+	if whole {
+		n.answers.keep(key, response)
 	}
 	return response, nil
 }

@@ -49,6 +49,7 @@ type Nest struct {
 	documents    *documents
 	jobs         *jobs
 	trees        *trees
+	answers      answers
 	started      time.Time
 
 	life context.Context    // ends with Run's ctx: what guests wait for together lives in it

@@ -21,6 +21,7 @@ type proof struct {
 	finders map[repo.Digest]*index.Finder // by index root
 	seen    map[repo.Digest][]byte
 	list    [][]byte
+	lacks   bool // something that the nest does not hold
 }
 
 func (n *Nest) newProof() *proof {
@@ -42,24 +43,25 @@ func (p *proof) Document(ctx context.Context, o repo.Object) ([]byte, error) {
 }
 
 // addDocuments adds to an answer what verifies its entries, if these are few.
-func (n *Nest) addDocuments(ctx context.Context, request api.QueryRequest, response *api.QueryResponse) error {
+// whole says that more would not come later.
+func (n *Nest) addDocuments(ctx context.Context, request api.QueryRequest, response *api.QueryResponse) (whole bool, err error) {
 	entries := 0
 	for _, result := range response.Results {
 		entries += len(result.Entries)
 	}
 	if entries > api.FewEntries {
-		return nil
+		return true, nil
 	}
 	p := n.newProof()
 	for i, result := range response.Results {
 		for _, raw := range result.Entries {
 			if err := p.add(ctx, request.Queries[i].Index, raw); err != nil {
-				return fmt.Errorf("cannot gather what verifies an index entry: %w", err)
+				return false, fmt.Errorf("cannot gather what verifies an index entry: %w", err)
 			}
 		}
 	}
 	response.Documents = p.list
-	return nil
+	return !p.lacks, nil
 }
 
 // add reads the way from an index root, which the guest has, to one entry and
@@ -73,7 +75,7 @@ func (p *proof) add(ctx context.Context, root repo.Digest, raw []byte) error {
 		return err
 	}
 	_, err := p.Document(ctx, entry.Record)
-	return ignoreAbsent(err)
+	return p.orLacks(err)
 }
 
 // way reads what lies between an index root, which the guest has, and the
@@ -81,13 +83,13 @@ func (p *proof) add(ctx context.Context, root repo.Digest, raw []byte) error {
 func (p *proof) way(ctx context.Context, root repo.Digest, name repo.Name) error {
 	finder, err := p.finder(ctx, root)
 	if err != nil {
-		return ignoreAbsent(err)
+		return p.orLacks(err)
 	}
 	shard, err := finder.Shard(ctx, name)
 	if err == nil {
 		_, err = p.Document(ctx, shard)
 	}
-	return ignoreAbsent(err)
+	return p.orLacks(err)
 }
 
 func (p *proof) finder(ctx context.Context, root repo.Digest) (*index.Finder, error) {
@@ -166,9 +168,10 @@ func (n *Nest) records(ctx context.Context, r *repository, packages []api.ProofP
 	return group.Wait()
 }
 
-// ignoreAbsent: what is not held, the guest asks for.
-func ignoreAbsent(err error) error {
+// orLacks notes that something is not held: the guest asks for it.
+func (p *proof) orLacks(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
+		p.lacks = true
 		return nil
 	}
 	return err
