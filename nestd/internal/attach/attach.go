@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,7 +61,7 @@ func Open(ctx context.Context, layersDir string, placer []string, log *slog.Logg
 	}
 	warnOfFlags(dir, log)
 	warnOfLeases(leasesEnable, log)
-	if a.workers, err = startWorkers(dir, threads); err != nil {
+	if a.workers, err = startWorkers(dir, threads, log); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -156,6 +157,8 @@ type job struct {
 	view   *os.File // O_PATH: the same directory, by the guest's mounts
 	upper  *os.File // detached mount, on its way to the guest; or nil
 	layers []string
+
+	progress atomic.Int64 // layers that are dealt with
 }
 
 func (j *job) close() {
@@ -177,7 +180,8 @@ func (j *job) closeFiles() {
 //
 // A guest can make path lookup hang, with a FUSE file system for example. It
 // then blocks its own later calls and nobody else's: threads are taken only
-// when all that the guest controls has been looked up.
+// when its path has been looked up, and are given up where the view itself, or
+// a layer in it, holds them up.
 func (a *Attacher) inGuest(ctx context.Context, c call) error {
 	c.layers = slices.Compact(slices.Sorted(slices.Values(c.layers)))
 	for _, layer := range c.layers {
@@ -203,7 +207,7 @@ func (a *Attacher) inGuest(ctx context.Context, c call) error {
 			return
 		}
 		defer j.close()
-		done <- a.workers.do(ctx, func() error { return c.do(j) })
+		a.workers.do(ctx, &j.progress, func() error { return c.do(j) }, done)
 	}()
 	select {
 	case err := <-done:

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,13 +114,15 @@ func TestLockedNamespaceHoldsNothingElse(t *testing.T) {
 	s := newStore(t)
 	a := s.open()
 	var mounts []byte
-	must(t, a.workers.do(context.Background(), func() error {
+	done := make(chan error, 1)
+	a.workers.do(context.Background(), new(atomic.Int64), func() error {
 		entries, err := os.ReadDir("/")
 		for _, e := range entries {
 			mounts = append(mounts, e.Name()...)
 		}
 		return err
-	}))
+	}, done)
+	must(t, <-done)
 	if len(mounts) != 0 {
 		t.Errorf("root of the locked namespace has %q, want the empty layers folder", mounts)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,6 +38,7 @@ func (j *job) attach() error {
 			j.undo(clones[:i])
 			return err
 		}
+		j.progress.Add(1)
 	}
 	if err := j.guest.peer.alive(); err != nil {
 		j.undo(clones)
@@ -55,6 +57,7 @@ func (j *job) cloneMissing() ([]clone, error) {
 		if err != nil {
 			return clones, fmt.Errorf("layer %s: %w", name, err)
 		}
+		j.progress.Add(1)
 		if tree >= 0 {
 			clones = append(clones, clone{name: name, tree: tree})
 		}
@@ -180,6 +183,7 @@ func (j *job) undo(attached []clone) {
 		if err != nil {
 			j.log.Warn("cannot take a layer back", "layer", c.name, "err", err)
 		}
+		j.progress.Add(1)
 	}
 }
 
@@ -192,28 +196,44 @@ func (j *job) detach() error {
 	for _, name := range j.layers {
 		// EINVAL: nothing is mounted there; ENOENT: no mount point.
 		_ = unix.Unmount(name, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		j.progress.Add(1)
 	}
 	return nil
 }
 
-// removePoints removes the layers' mount points.
+// removePoints removes the layers' mount points, on a worker, for the guest may
+// hold the lock of its view.
 func (a *Attacher) removePoints(ctx context.Context, hostView string, layers []string) error {
 	unlock, err := a.guests.lock(ctx, hostView)
 	if err != nil {
 		return err
 	}
-	defer unlock()
 	host, err := openHostView(hostView)
 	if err != nil {
+		unlock()
 		return err
 	}
-	defer host.Close()
-	for _, name := range layers {
-		if err := removePoint(host, name); err != nil {
-			return err
-		}
+	done := make(chan error, 1)
+	go func() {
+		defer unlock()
+		defer host.Close()
+		var progress atomic.Int64
+		a.workers.do(ctx, &progress, func() error {
+			for _, name := range layers {
+				if err := removePoint(host, name); err != nil {
+					return err
+				}
+				progress.Add(1)
+			}
+			return nil
+		}, done)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return nil
 }
 
 // removePoint removes a mount point. The kernel thereby detaches whatever is
