@@ -83,7 +83,8 @@ func (a *Attacher) openGuest(peer *Peer, want Identity) (_ *guest, err error) {
 
 func openProc(path string, flags int) (*os.File, error) {
 	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+	// EINVAL: it is ending, and has left its mount namespace.
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
 		return nil, fmt.Errorf("the process is gone: %w", ErrNotAttached)
 	}
 	if err != nil {
