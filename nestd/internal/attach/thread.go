@@ -162,8 +162,8 @@ func (w *workers) do(ctx context.Context, progress *atomic.Int64, job func() err
 		case <-timer.C:
 		}
 	}
-	done <- fmt.Errorf("its view does not answer: %w", ErrNotAttached)
 	w.giveUp()
+	done <- fmt.Errorf("its view does not answer: %w", ErrNotAttached)
 	<-result
 	w.count(1, -1)
 	w.log.Info("a guest has let go of a thread that attaches")
