@@ -22,7 +22,8 @@ func Landlock(writable []string, tcp bool) error {
 }
 
 // Seal takes from this process, for good, every right to files and TCP: what
-// it has open is all that it has.
+// it has open is all that it has. Landlock knows neither UDP nor multipath TCP:
+// who must have no network at all has a namespace of its own, too.
 func Seal() error { return restrict(false) }
 
 func restrict(tcp bool, rules ...landlock.Rule) error {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"stork/nestd/api"
 	"stork/nestd/channel"
 	"stork/nestd/confine"
@@ -21,13 +23,7 @@ const relayMemory = 256 << 20
 // ends. QEMU is at the other end of the socket that is its first descriptor;
 // each machine has one connection to it, for as long as it is switched on.
 func Relay(ctx context.Context, log *slog.Logger) error {
-	if err := confine.CloseInherited(firstFile + 1); err != nil {
-		return err
-	}
-	if err := confine.SetLimits(confine.Limits{Memory: relayMemory, OpenFiles: 1024}); err != nil {
-		return err
-	}
-	if err := confine.Seal(); err != nil {
+	if err := seal(); err != nil {
 		return err
 	}
 	f := os.NewFile(firstFile, "channel")
@@ -39,6 +35,21 @@ func Relay(ctx context.Context, log *slog.Logger) error {
 		return fmt.Errorf("cannot listen for the machine: %w", err)
 	}
 	return serve(ctx, listener, filepath.Join(api.GuestDir, api.SocketName), log)
+}
+
+// seal gives up what the relay does not need: all but its descriptor, and
+// connecting to sockets.
+func seal() error {
+	if err := confine.CloseInherited(firstFile + 1); err != nil {
+		return err
+	}
+	if err := confine.SetLimits(confine.Limits{Memory: relayMemory, OpenFiles: 1024}); err != nil {
+		return err
+	}
+	if err := confine.Seal(); err != nil {
+		return err
+	}
+	return confine.Filter(unix.SYS_SOCKET)
 }
 
 // serve serves one machine after the other.
