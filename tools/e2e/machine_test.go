@@ -20,9 +20,6 @@ import (
 // emulated, and shared with other tests.
 const bootPatience = 2 * time.Minute
 
-// machineUser is the host's first user of a machine's.
-const machineUser = 4 << 20
-
 // virtual is a virtual machine.
 type virtual struct {
 	dir     string
@@ -118,7 +115,7 @@ func (v *virtual) start(b *bed, nest, name string) error {
 // described asks nestd what the machine's runtime has to be told.
 func (b *bed) described(nest, name string) (arguments, service []string, err error) {
 	out, err := exec.Command(b.program("stork-testbed"), "exec", "--dir", b.dir, nest, "--", b.program("nestd"), "--dir", filepath.Join(b.dir, nest),
-		"guest", "show", name, "--runtime", "qemu", "--root-user", strconv.Itoa(machineUser), "--json").Output()
+		"guest", "show", name, "--runtime", "qemu", "--json").Output()
 	if err != nil {
 		return nil, nil, err
 	}
