@@ -169,7 +169,7 @@ func (d *demo) table(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(w, "next installs, %s\t%s\t\n", smallName, rounded(d.next[smallName]))
 	fmt.Fprintf(w, "next installs, %s\t%s\t%s (both)\n", bigName, rounded(d.next[bigName]), d.copied.Round(time.Millisecond))
 	fmt.Fprintf(w, "inodes of one file in all guests\t%d\t%d\n", len(inodes), len(guests))
-	fmt.Fprintf(w, "memory of one program run in all guests\t%s\t%s\n", size(shared), size(private))
+	fmt.Fprintf(w, "memory of one program run in all guests\t%s\t%s\n", size(shared.pss), size(private.pss))
 	return w.Flush()
 }
 

@@ -20,7 +20,9 @@ type Density struct {
 	InstalledBytes    int64 `json:"installed_bytes"`      // of the package's files
 	DiskPerGuestBytes int64 `json:"disk_per_guest_bytes"` // mean over all guests but the first, from before their first stork command
 	PssTotalBytes     int64 `json:"pss_total_bytes"`
-	PssSingleBytes    int64 `json:"pss_single_bytes"` // with one guest running it
+	PssPrivateBytes   int64 `json:"pss_private_bytes"` // of PssTotalBytes, pages that one process has for itself
+	PssSingleBytes    int64 `json:"pss_single_bytes"`  // with one guest running it
+	PssSingleOwnBytes int64 `json:"pss_single_private_bytes"`
 	CopyPssTotalBytes int64 `json:"copy_pss_total_bytes"`
 
 	// Growth is what each guest cost in turn, the first one first.
@@ -123,12 +125,15 @@ func (d *density) install(ctx context.Context) error {
 }
 
 // share runs the program in one guest, and then in all.
-func (d *density) share(ctx context.Context) (err error) {
+func (d *density) share(ctx context.Context) error {
 	guests := d.tb.Guests("")
-	if d.figures.PssSingleBytes, err = d.memory(ctx, d.program(), guests[:1]); err != nil {
+	one, err := d.memory(ctx, d.program(), guests[:1])
+	if err != nil {
 		return err
 	}
-	d.figures.PssTotalBytes, err = d.memory(ctx, d.program(), guests)
+	all, err := d.memory(ctx, d.program(), guests)
+	d.figures.PssSingleBytes, d.figures.PssSingleOwnBytes = one.pss, one.private
+	d.figures.PssTotalBytes, d.figures.PssPrivateBytes = all.pss, all.private
 	return err
 }
 
@@ -163,7 +168,8 @@ func (d *density) copy(ctx context.Context) error {
 			return err
 		}
 	}
-	d.figures.CopyPssTotalBytes, err = d.memory(ctx, copied, guests)
+	all, err := d.memory(ctx, copied, guests)
+	d.figures.CopyPssTotalBytes = all.pss
 	return err
 }
 

@@ -13,9 +13,15 @@ import (
 	"stork/tools/testbed"
 )
 
+// usage is what processes have in memory of a file, in bytes.
+type usage struct {
+	pss     int64 // shared pages divided fairly
+	private int64 // pages that a process has changed, and so has for itself
+}
+
 // memory runs the same program in the guests, waiting for input, and adds up
-// what the processes have in memory of its file, shared pages divided fairly.
-func (l *lab) memory(ctx context.Context, program string, guests []string) (int64, error) {
+// what the processes have in memory of its file.
+func (l *lab) memory(ctx context.Context, program string, guests []string) (usage, error) {
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -23,7 +29,7 @@ func (l *lab) memory(ctx context.Context, program string, guests []string) (int6
 	for _, guest := range guests {
 		in, hold, err := os.Pipe()
 		if err != nil {
-			return 0, err
+			return usage{}, err
 		}
 		defer in.Close()
 		defer hold.Close()
@@ -36,18 +42,20 @@ func (l *lab) memory(ctx context.Context, program string, guests []string) (int6
 
 // sumPss waits for n processes of that program and adds up the proportional
 // set sizes of what they map of it.
-func sumPss(ctx context.Context, program string, n int) (int64, error) {
+func sumPss(ctx context.Context, program string, n int) (usage, error) {
 	found := 0
 	for began := time.Now(); time.Since(began) < time.Minute; {
 		pids, err := processes(program)
 		if err != nil {
-			return 0, err
+			return usage{}, err
 		}
-		var total int64
+		var total usage
 		found = 0
 		for _, pid := range pids {
-			if pss, err := filePss(filepath.Join("/proc", pid, "smaps"), program); err == nil && pss > 0 {
-				found, total = found+1, total+pss
+			if u, err := fileUsage(filepath.Join("/proc", pid, "smaps"), program); err == nil && u.pss > 0 {
+				found++
+				total.pss += u.pss
+				total.private += u.private
 			}
 		}
 		if found == n {
@@ -55,11 +63,11 @@ func sumPss(ctx context.Context, program string, n int) (int64, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return 0, ctx.Err()
+			return usage{}, ctx.Err()
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	return 0, fmt.Errorf("cannot find %d processes of %s, only %d", n, program, found)
+	return usage{}, fmt.Errorf("cannot find %d processes of %s, only %d", n, program, found)
 }
 
 // processes returns the numbers of the processes with that command line,
@@ -82,24 +90,33 @@ func processes(command string) ([]string, error) {
 	return pids, nil
 }
 
-// filePss adds up Pss of the mappings of the program's own file.
-func filePss(smaps, program string) (total int64, err error) {
+// fileUsage adds up the mappings of the program's own file (proc(5), smaps).
+func fileUsage(smaps, program string) (total usage, err error) {
 	b, err := os.ReadFile(smaps)
 	if err != nil {
-		return 0, err
+		return total, err
 	}
 	ours := false
 	for line := range strings.Lines(string(b)) {
 		fields := strings.Fields(line)
-		switch {
-		case len(fields) >= 5 && strings.Contains(fields[0], "-"):
+		if len(fields) >= 5 && strings.Contains(fields[0], "-") {
 			ours = len(fields) > 5 && filepath.Base(fields[5]) == filepath.Base(program)
-		case ours && len(fields) == 3 && fields[0] == "Pss:":
-			var kb int64
-			if _, err := fmt.Sscan(fields[1], &kb); err != nil {
-				return 0, err
-			}
-			total += kb << 10
+			continue
+		}
+		if !ours || len(fields) != 3 {
+			continue
+		}
+		var kb int64
+		switch fields[0] {
+		case "Pss:":
+			_, err = fmt.Sscan(fields[1], &kb)
+			total.pss += kb << 10
+		case "Private_Dirty:":
+			_, err = fmt.Sscan(fields[1], &kb)
+			total.private += kb << 10
+		}
+		if err != nil {
+			return usage{}, err
 		}
 	}
 	return total, nil

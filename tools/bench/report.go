@@ -71,9 +71,10 @@ func writePeers(b *strings.Builder, figures map[string]float64) {
 
 func (r *Report) writeGuests(b *strings.Builder) {
 	d, c := r.Density, r.Crowd
-	fmt.Fprintf(b, "\n## Many guests\n\n%d guests with a package of %d files (%.1f MB), one running program in each; memory is Pss of what the processes map of the program.\n\n| | Stork | copying |\n|---|---|---|\n| disk of each further guest | %.0f kB | %.1f MB |\n| memory of the program, one guest | %.1f MB | |\n| memory of the program, all guests | %.1f MB | %.1f MB |\n",
+	fmt.Fprintf(b, "\n## Many guests\n\n%d guests with a package of %d files (%.1f MB), one running program in each; memory is Pss of what the processes map of the program.\n\n| | Stork | copying |\n|---|---|---|\n| disk of each further guest | %.0f kB | %.1f MB |\n| memory of the program, one guest | %.1f MB | |\n| memory of the program, all guests | %.1f MB | %.1f MB |\n| of it, pages that a process has changed | %.1f MB | |\n| the rest, over that of one guest | %.3f | |\n",
 		d.Guests, d.Files, float64(d.InstalledBytes)/1e6, float64(d.DiskPerGuestBytes)/1e3, float64(d.Growth.CopyDiskBytes[0])/1e6,
-		float64(d.PssSingleBytes)/1e6, float64(d.PssTotalBytes)/1e6, float64(d.CopyPssTotalBytes)/1e6)
+		float64(d.PssSingleBytes)/1e6, float64(d.PssTotalBytes)/1e6, float64(d.CopyPssTotalBytes)/1e6,
+		float64(d.PssPrivateBytes)/1e6, float64(d.PssTotalBytes-d.PssPrivateBytes)/float64(d.PssSingleBytes-d.PssSingleOwnBytes))
 	fmt.Fprintf(b, "\n![time](%s)\n\n![disk](%s)\n", timePlot, diskPlot)
 	fmt.Fprintf(b, "\n%d guests installing the same package of 20 files, started together, for each the first `stork` command: all done in %.1f s, %.0f downloads, %d failed, the nest had %.0f MB resident at most.\n",
 		c.Guests, c.Seconds, c.Downloads, c.Failed, float64(c.NestRSSBytes)/1e6)
