@@ -13,7 +13,7 @@
 //     connects, and reads no byte of the port.
 //
 // Both speak to whoever is root in the machine. They have users that are
-// nobody's on the host, no network, and no way to change a mount: those of
-// the guest's directory are locked, as those of layers are. The relay can open
-// no file and has no capability.
+// nobody's on the host, no network, none of the host's files but programs, and
+// no way to change a mount: those of the guest's directory are locked, as those
+// of layers are. The relay can open no file and has no capability.
 package machine
