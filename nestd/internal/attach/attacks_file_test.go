@@ -67,7 +67,11 @@ func fileAttacks() []attack {
 				0x20, 0, 7, 0, 255, 255, 255, 255}, 0)
 		})},
 		{group: inodes, name: "FS_IOC_SETFLAGS on a descriptor open for reading", try: onFile(func(fd int) error {
-			return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, 0x80) // no atime
+			flags, err := unix.IoctlGetInt(fd, unix.FS_IOC_GETFLAGS)
+			if err != nil {
+				return err
+			}
+			return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, flags|0x80) // no atime; the rest is the file system's
 		})},
 		{group: inodes, name: "FS_IOC_FSSETXATTR", try: onFile(func(fd int) error {
 			return ioctl(fd, 0x401c5820, unsafe.Pointer(&[28]byte{0: 0x40})) // no atime
