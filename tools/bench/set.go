@@ -28,7 +28,7 @@ const (
 
 // SetAlone measures a set of packages in a testbed of its own.
 func SetAlone(ctx context.Context, others int, log io.Writer) (*Set, error) {
-	l, err := newLab(ctx, setGuests, log)
+	l, err := newLab(ctx, 1+setGuests, log)
 	if err != nil {
 		return nil, err
 	}
@@ -54,12 +54,13 @@ func MeasureSet(ctx context.Context, l *lab, others int) (*Set, error) {
 	}
 	l.settle()
 	var times []time.Duration
-	for n, guest := range l.tb.Guests("")[:setGuests] {
+	// Not in the guest that has packages from other measurements.
+	for n, guest := range l.tb.Guests("")[1 : 1+setGuests] {
 		result, _, err := l.run(ctx, guest, "stork", "install", "-y", "-q", setName)
 		if err != nil {
 			return nil, err
 		}
-		if n == 0 { // it keeps what it has: with the last guest the nest drops what it has merged for all
+		if n == 0 { // it keeps them: with the last such guest the nest drops what it has merged for all
 			figures.FirstMS = milliseconds(result.Elapsed)
 			continue
 		}
