@@ -16,6 +16,16 @@ type repoCmd struct {
 	Remove repoRemoveCmd `cmd:"" help:"Forget a repository."`
 }
 
+// openRepositories returns the desk and the repositories that are pinned there.
+func openRepositories() (*desk, *api.Pins, error) {
+	d, err := openDesk()
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := d.repositories()
+	return d, p, err
+}
+
 type repoAddCmd struct {
 	Root repo.Digest `required:"" placeholder:"sha256:…" help:"SHA-256 of the repository's first root, as its operator publishes it."`
 	URL  string      `arg:"" name:"url" help:"The repository's address."`
@@ -23,11 +33,7 @@ type repoAddCmd struct {
 
 // Run implements the command.
 func (c *repoAddCmd) Run(context.Context) error {
-	d, err := openDesk()
-	if err != nil {
-		return err
-	}
-	p, err := d.repositories()
+	d, p, err := openRepositories()
 	if err != nil {
 		return err
 	}
@@ -43,11 +49,7 @@ type repoListCmd struct {
 
 // Run implements the command.
 func (c *repoListCmd) Run(_ context.Context, streams program.Streams) error {
-	d, err := openDesk()
-	if err != nil {
-		return err
-	}
-	p, err := d.repositories()
+	_, p, err := openRepositories()
 	if err != nil {
 		return err
 	}
@@ -67,11 +69,7 @@ type repoRemoveCmd struct {
 
 // Run implements the command.
 func (c *repoRemoveCmd) Run(context.Context) error {
-	d, err := openDesk()
-	if err != nil {
-		return err
-	}
-	p, err := d.repositories()
+	d, p, err := openRepositories()
 	if err != nil {
 		return err
 	}
