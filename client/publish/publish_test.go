@@ -70,8 +70,13 @@ func (w *world) check(version int64, names ...string) {
 	if got != version || tree.Root.Packages != len(names) {
 		w.t.Fatalf("version %d with %d packages, want version %d with %d", got, tree.Root.Packages, version, len(names))
 	}
+	if len(names) == 0 {
+		return
+	}
+	finder, err := index.Find(context.Background(), treeSource(w.path("tree")), tree.Object)
+	w.must(err)
 	for _, name := range names {
-		entries, err := tree.Named(context.Background(), repo.Name(name))
+		entries, err := finder.Named(context.Background(), repo.Name(name))
 		w.must(err)
 		if len(entries) == 0 {
 			w.t.Errorf("%s is not in the index", name)

@@ -124,10 +124,14 @@ func checkTree(f failer, docs Documents, object repo.Object, entries []Entry) {
 		f.Fatalf("cannot open to find: %v", err)
 	}
 	for name, count := range names {
-		named, err := tree.Named(ctx, name)
+		shard, err := tree.Shard(ctx, ShardOf(name, tree.Root.Bits))
+		if err != nil {
+			f.Fatalf("cannot read the shard of %s: %v", name, err)
+		}
+		named := shard.named(name)
 		looked, lookErr := finder.Named(ctx, name)
-		if err != nil || lookErr != nil || len(named) != count || !reflect.DeepEqual(named, looked) {
-			f.Fatalf("%s: %d named, %d looked up, want %d (%v, %v)", name, len(named), len(looked), count, err, lookErr)
+		if lookErr != nil || len(named) != count || !reflect.DeepEqual(named, looked) {
+			f.Fatalf("%s: %d named, %d looked up, want %d (%v)", name, len(named), len(looked), count, lookErr)
 		}
 	}
 }

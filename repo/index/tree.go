@@ -46,15 +46,6 @@ func (t *Tree) Shard(ctx context.Context, n int) (*Shard, error) {
 	return readShard(ctx, t.source, t.shards[n], n, t.Root.Bits)
 }
 
-// Named returns every entry of that name.
-func (t *Tree) Named(ctx context.Context, name repo.Name) ([]Entry, error) {
-	shard, err := t.Shard(ctx, ShardOf(name, t.Root.Bits))
-	if err != nil {
-		return nil, err
-	}
-	return shard.named(name), nil
-}
-
 func (s *Shard) named(name repo.Name) []Entry {
 	var found []Entry
 	for i := range s.Packages {

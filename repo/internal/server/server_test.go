@@ -153,7 +153,11 @@ func TestUploadIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := tree.Named(ctx, "hello")
+	finder, err := index.Find(ctx, src, tree.Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := finder.Named(ctx, "hello")
 	if err != nil {
 		t.Fatal(err)
 	}
