@@ -38,6 +38,7 @@ type Record struct {
 	Suggests      []string       `json:"suggests,omitempty"`
 	Summary       string         `json:"summary,omitempty"`
 	Supplements   []string       `json:"supplements,omitempty"`
+	Swarm         *Swarm         `json:"swarm,omitempty"` // if the blob is larger than MinSwarm, and only then
 	Triggers      []Trigger      `json:"triggers,omitempty"`
 	URL           string         `json:"url,omitempty"`
 	Vendor        string         `json:"vendor,omitempty"`
@@ -174,8 +175,11 @@ func (r *Record) check() error {
 	if r.Blob.Format != RPM {
 		return fmt.Errorf("unknown blob format %q", r.Blob.Format)
 	}
-	if r.Blob.Size <= 0 || r.FileList.Size <= 0 || r.FileList.Size > MaxFileList || r.FileList.Count < 0 || r.InstalledSize < 0 {
+	if r.Blob.Size <= 0 || r.Blob.Size > MaxBlob || r.FileList.Size <= 0 || r.FileList.Size > MaxFileList || r.FileList.Count < 0 || r.InstalledSize < 0 {
 		return errors.New("a size is out of range")
+	}
+	if err := r.checkSwarm(); err != nil {
+		return err
 	}
 	if !isVersion(r.Version) || !isVersion(r.Release) {
 		return fmt.Errorf("bad version %q or release %q", r.Version, r.Release)

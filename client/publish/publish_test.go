@@ -88,8 +88,11 @@ func (w *world) check(version int64, names ...string) {
 		w.must(err)
 		blob, err := os.Open(w.path("tree/" + repo.BlobPath(record.Blob.Digest)))
 		w.must(err)
-		again, _, err := rpmfile.Build(blob)
+		file, err := rpmfile.FromStart(blob)
 		w.must(err)
+		pkg, err := rpmfile.Build(file)
+		w.must(err)
+		again := pkg.Record
 		if again.Blob != record.Blob || again.FileList != record.FileList {
 			w.t.Errorf("%s: the blob gives another record", name)
 		}

@@ -27,6 +27,8 @@ type readPackage struct {
 	list   repo.Object
 	record content
 	files  content
+	swarm  repo.Object // the info dictionary
+	info   content     // nil if the blob has no swarm
 }
 
 // Expand replaces "@FILE" by the paths that FILE lists, one a line, and makes
@@ -114,27 +116,44 @@ func readOne(s *spool, path string) (*readPackage, error) {
 		return nil, fmt.Errorf("cannot publish: %w", err)
 	}
 	defer f.Close()
-	record, list, err := rpmfile.Build(f)
-	if err != nil {
-		return nil, packageError(path, err)
-	}
-	recordText, id, err := record.Encode()
+	file, err := rpmfile.FromStart(f)
 	if err != nil {
 		return nil, err
 	}
-	listText, listObject, err := list.Encode()
+	pkg, err := rpmfile.Build(file)
+	if err != nil {
+		return nil, packageError(path, err)
+	}
+	return s.keep(path, pkg)
+}
+
+// keep puts everything in the spool that is sent for a package beside its
+// blob.
+func (s *spool) keep(path string, pkg *rpmfile.Package) (*readPackage, error) {
+	recordText, id, err := pkg.Record.Encode()
+	if err != nil {
+		return nil, err
+	}
+	listText, listObject, err := pkg.Files.Encode()
 	if err != nil {
 		return nil, err
 	}
 	p := &readPackage{
-		path: path, blob: repo.Object{Digest: record.Blob.Digest, Size: record.Blob.Size},
-		entry: index.EntryOf(record, repo.Object{Digest: id, Size: int64(len(recordText))}),
+		path: path, blob: repo.Object{Digest: pkg.Record.Blob.Digest, Size: pkg.Record.Blob.Size},
+		entry: index.EntryOf(pkg.Record, repo.Object{Digest: id, Size: int64(len(recordText))}),
 		list:  repo.Object{Digest: listObject.Digest, Size: listObject.Size},
 	}
 	if p.record, err = s.put(recordText); err != nil {
 		return nil, err
 	}
-	p.files, err = s.put(listText)
+	if p.files, err = s.put(listText); err != nil {
+		return nil, err
+	}
+	if pkg.Info != nil {
+		text := pkg.Info.Encode()
+		p.swarm = repo.ObjectOf(text)
+		p.info, err = s.put(text)
+	}
 	return p, err
 }
 

@@ -39,7 +39,7 @@ type item struct {
 
 // itemsOf lists what the pending version may have to bring, each object once.
 func itemsOf(l *local, packages []*readPackage) map[repo.Digest]item {
-	items := make(map[repo.Digest]item, 3*len(packages))
+	items := make(map[repo.Digest]item, 4*len(packages))
 	add := func(object repo.Object, kind upload.Kind, from content) {
 		items[object.Digest] = item{object, kind, from}
 	}
@@ -47,6 +47,9 @@ func itemsOf(l *local, packages []*readPackage) map[repo.Digest]item {
 		add(read.blob, upload.Blob, fileContent(read.path))
 		add(read.entry.Record, upload.Data, read.record)
 		add(read.list, upload.Data, read.files)
+		if read.info != nil {
+			add(read.swarm, upload.Data, read.info)
+		}
 	}
 	for _, object := range l.pendingDocs() {
 		add(object, upload.Data, document{l.docs, object})

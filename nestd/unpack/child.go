@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	"stork/nestd/confine"
-	"stork/repo"
 	"stork/repo/rpmfile"
 )
 
@@ -69,7 +68,7 @@ func confined(args []string, work func() error) error {
 }
 
 // sendPackage reads a package from blob and sends what is in it.
-func sendPackage(blob io.ReaderAt, out *sender) error {
+func sendPackage(blob *os.File, out *sender) error {
 	reader, list, err := begin(blob)
 	if err != nil {
 		return err
@@ -85,11 +84,11 @@ func sendPackage(blob io.ReaderAt, out *sender) error {
 	if err := sendFiles(reader, out); err != nil {
 		return err
 	}
-	record, _, err := reader.Finish()
+	p, err := reader.Finish()
 	if err != nil {
 		return err
 	}
-	text, _, err := record.Encode()
+	text, _, err := p.Record.Encode()
 	if err != nil {
 		return err
 	}
@@ -102,18 +101,20 @@ func sendPackage(blob io.ReaderAt, out *sender) error {
 // begin opens the package and returns its file list. The header has it, but
 // in packages of old, whose header has other digests than SHA-256: those are
 // read twice.
-func begin(blob io.ReaderAt) (*rpmfile.Reader, []byte, error) {
-	reader, err := rpmfile.NewReader(fromStart(blob))
+func begin(blob *os.File) (*rpmfile.Reader, []byte, error) {
+	reader, err := open(blob)
 	if err != nil {
 		return nil, nil, err
 	}
 	list, ok := reader.Declared()
 	if !ok {
 		defer reader.Close()
-		if _, list, err = reader.Finish(); err != nil {
+		p, err := reader.Finish()
+		if err != nil {
 			return nil, nil, err
 		}
-		if reader, err = rpmfile.NewReader(fromStart(blob)); err != nil {
+		list = p.Files
+		if reader, err = open(blob); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -125,7 +126,13 @@ func begin(blob io.ReaderAt) (*rpmfile.Reader, []byte, error) {
 	return reader, text, nil
 }
 
-func fromStart(blob io.ReaderAt) io.Reader { return io.NewSectionReader(blob, 0, repo.MaxBlob+1) }
+func open(blob *os.File) (*rpmfile.Reader, error) {
+	file, err := rpmfile.FromStart(blob)
+	if err != nil {
+		return nil, err
+	}
+	return rpmfile.NewReader(file)
+}
 
 func sendFiles(reader *rpmfile.Reader, out *sender) error {
 	for {

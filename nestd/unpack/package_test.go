@@ -102,10 +102,11 @@ func read(t testing.TB, path string) []byte {
 // build reads a package without a sandbox: what must come through it.
 func build(t testing.TB, blob []byte) (*repo.Record, *repo.FileList) {
 	t.Helper()
-	record, list, err := rpmfile.Build(bytes.NewReader(blob))
+	pkg, err := rpmfile.Build(bytes.NewReader(blob))
 	if err != nil {
 		t.Fatal(err)
 	}
+	record, list := pkg.Record, pkg.Files
 	return record, list
 }
 

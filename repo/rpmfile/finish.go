@@ -10,12 +10,19 @@ import (
 // read for it; an error ends the walk and is returned as it is.
 type Sink func(e Entry, content io.Reader) error
 
+// Package is everything that a package file makes.
+type Package struct {
+	Record *repo.Record
+	Files  *repo.FileList
+	Info   *repo.Info // the dictionary of the record's swarm; nil if it has none
+}
+
 // Walk reads a whole package and hands every entry that has content to sink,
 // in the payload's order.
-func Walk(r io.Reader, sink Sink) (*repo.Record, *repo.FileList, error) {
-	reader, err := NewReader(r)
+func Walk(f File, sink Sink) (*Package, error) {
+	reader, err := NewReader(f)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer reader.Close()
 	for {
@@ -24,22 +31,22 @@ func Walk(r io.Reader, sink Sink) (*repo.Record, *repo.FileList, error) {
 			return reader.Finish()
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if !e.Content {
 			continue
 		}
 		if err := sink(e, reader); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 }
 
-// Build reads a whole package and returns its record and file list.
-func Build(r io.Reader) (*repo.Record, *repo.FileList, error) {
-	reader, err := NewReader(r)
+// Build reads a whole package.
+func Build(f File) (*Package, error) {
+	reader, err := NewReader(f)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer reader.Close()
 	return reader.Finish()
@@ -47,22 +54,21 @@ func Build(r io.Reader) (*repo.Record, *repo.FileList, error) {
 
 // Finish reads the stream to its end and checks that it was what the headers
 // declare, no less and no more: every file with its size and digest, the
-// payload's own digest, the size of the whole. It returns the complete record
-// and file list.
-func (r *Reader) Finish() (record *repo.Record, list *repo.FileList, err error) {
+// payload's own digest, the size of the whole.
+func (r *Reader) Finish() (p *Package, err error) {
 	for err == nil {
 		_, err = r.Next()
 	}
 	if err != io.EOF {
-		return nil, nil, err
+		return nil, err
 	}
 	defer explain(&err)
 	defer guard(&err)
 	if err := r.drain(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := r.complete(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	return r.assemble()
 }
@@ -102,30 +108,35 @@ func (r *Reader) complete() error {
 
 // assemble returns what was read, after the same checks as a reader of the
 // two documents makes.
-func (r *Reader) assemble() (*repo.Record, *repo.FileList, error) {
+func (r *Reader) assemble() (*Package, error) {
 	list := &repo.FileList{Files: r.files.list, Format: repo.FileListFormat}
 	if list.Files == nil {
 		list.Files = []repo.File{}
 	}
 	if err := list.Check(); err != nil {
-		return nil, nil, malformed("%w", err)
+		return nil, malformed("%w", err)
 	}
 	text, object, err := list.Encode()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if len(text) > repo.MaxFileList {
-		return nil, nil, unsupported("its file list is over %d bytes", repo.MaxFileList)
+		return nil, unsupported("its file list is over %d bytes", repo.MaxFileList)
 	}
 	blob := r.source.digest()
 	r.record.Blob = repo.Blob{Digest: blob.Digest, Format: repo.RPM, Size: blob.Size}
 	r.record.FileList = object
+	p := &Package{Record: r.record, Files: list}
+	if r.source.pieces != nil {
+		p.Info = r.source.pieces.Info(blob.Digest)
+		r.record.Swarm = p.Info.Swarm()
+	}
 	text, _, err = r.record.Encode()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if _, err := repo.DecodeRecord(text); err != nil {
-		return nil, nil, malformed("%w", err)
+		return nil, malformed("%w", err)
 	}
-	return r.record, list, nil
+	return p, nil
 }

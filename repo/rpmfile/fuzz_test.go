@@ -24,13 +24,14 @@ func FuzzBuild(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		record, list, err := rpmfile.Build(bytes.NewReader(b))
+		pkg, err := rpmfile.Build(bytes.NewReader(b))
 		if err != nil {
 			if !errors.Is(err, rpmfile.ErrMalformed) && !errors.Is(err, rpmfile.ErrUnsupported) {
 				t.Fatalf("error of no kind: %v", err)
 			}
 			return
 		}
+		record, list := pkg.Record, pkg.Files
 		text, object, err := list.Encode()
 		if err != nil || object != record.FileList {
 			t.Fatalf("the list is %+v, the record says %+v (%v)", object, record.FileList, err)

@@ -14,10 +14,11 @@ import (
 // file "everything" of these tests.
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	record, list, err := rpmfile.Build(bytes.NewReader(readFile(t, filepath.Join("testdata", "golden.rpm"))))
+	pkg, err := rpmfile.Build(bytes.NewReader(readFile(t, filepath.Join("testdata", "golden.rpm"))))
 	if err != nil {
 		t.Fatal(err)
 	}
+	record, list := pkg.Record, pkg.Files
 	recordText, _, err := record.Encode()
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func TestTruncated(t *testing.T) {
 			cuts = append(cuts, len(whole)*i/16)
 		}
 		for _, n := range cuts {
-			_, _, err := rpmfile.Build(bytes.NewReader(whole[:n]))
+			_, err := rpmfile.Build(bytes.NewReader(whole[:n]))
 			if !errors.Is(err, rpmfile.ErrMalformed) {
 				t.Errorf("%s cut to %d of %d bytes: got %v, want it malformed", compression, n, len(whole), err)
 			}
@@ -60,7 +60,7 @@ func TestDamaged(t *testing.T) {
 	for i := start; i < len(whole); i += 7 {
 		damaged := bytes.Clone(whole)
 		damaged[i] ^= 0x41
-		if _, _, err := rpmfile.Build(bytes.NewReader(damaged)); err == nil {
+		if _, err := rpmfile.Build(bytes.NewReader(damaged)); err == nil {
 			t.Errorf("byte %d of %d changed, and nobody noticed", i, len(whole))
 		}
 	}
@@ -73,7 +73,7 @@ func TestTrailing(t *testing.T) {
 		spec := sample()
 		spec.Compression = compression
 		whole := append(fixtures.MustRPM(t, spec), "more"...)
-		if _, _, err := rpmfile.Build(bytes.NewReader(whole)); !errors.Is(err, rpmfile.ErrMalformed) {
+		if _, err := rpmfile.Build(bytes.NewReader(whole)); !errors.Is(err, rpmfile.ErrMalformed) {
 			t.Errorf("%s: got %v, want it malformed", compression, err)
 		}
 	}
@@ -83,17 +83,63 @@ func TestTrailing(t *testing.T) {
 func TestShortReads(t *testing.T) {
 	t.Parallel()
 	whole := fixtures.MustRPM(t, sample())
-	want, _, err := rpmfile.Build(bytes.NewReader(whole))
+	pkg, err := rpmfile.Build(bytes.NewReader(whole))
 	if err != nil {
 		t.Fatal(err)
 	}
+	want := pkg.Record
 	for name, r := range map[string]io.Reader{
 		"one byte": iotest.OneByteReader(bytes.NewReader(whole)), "half": iotest.HalfReader(bytes.NewReader(whole)),
 		"data with EOF": iotest.DataErrReader(bytes.NewReader(whole)),
 	} {
-		got, _, err := rpmfile.Build(r)
-		if err != nil || got.Blob != want.Blob {
+		got, err := rpmfile.Build(sized{r, int64(len(whole))})
+		if err != nil || got.Record.Blob != want.Blob {
 			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+	}
+}
+
+// sized is a stream that is said to have some bytes.
+type sized struct {
+	io.Reader
+	size int64
+}
+
+func (s sized) Size() int64 { return s.size }
+
+// TestOtherSize: a file that has not as many bytes as was said when it was
+// opened has the pieces of another one.
+func TestOtherSize(t *testing.T) {
+	t.Parallel()
+	whole := fixtures.MustRPM(t, sample())
+	for _, size := range []int64{-1, 0, int64(len(whole)) - 1, int64(len(whole)) + 1, repo.MinSwarm + 1, repo.MaxBlob} {
+		if _, err := rpmfile.Build(sized{bytes.NewReader(whole), size}); !errors.Is(err, rpmfile.ErrMalformed) {
+			t.Errorf("%d bytes, said to be %d: got %v, want it malformed", len(whole), size, err)
+		}
+	}
+}
+
+// TestSwarm: a package has a swarm from a certain size on, which is that of its
+// bytes.
+func TestSwarm(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1 << 10, 200 << 10} {
+		whole := fixtures.MustRPM(t, fixtures.Spec{Name: "n", Files: []fixtures.File{fixtures.Noise("/opt/noise", size)}})
+		pkg, err := rpmfile.Build(bytes.NewReader(whole))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(whole) <= repo.MinSwarm {
+			if pkg.Info != nil || pkg.Record.Swarm != nil {
+				t.Errorf("%d bytes have a swarm", len(whole))
+			}
+			continue
+		}
+		pieces := repo.NewPieceHasher(int64(len(whole)))
+		pieces.Write(whole)
+		want := pieces.Info(repo.DigestOf(whole))
+		if !bytes.Equal(pkg.Info.Encode(), want.Encode()) || *pkg.Record.Swarm != *want.Swarm() {
+			t.Errorf("%d bytes have the swarm %+v, want %+v", len(whole), pkg.Record.Swarm, want.Swarm())
 		}
 	}
 }
@@ -104,7 +150,7 @@ func TestStreamError(t *testing.T) {
 	whole := fixtures.MustRPM(t, sample())
 	broken := errors.New("broken pipe")
 	for _, n := range []int{10, 200, len(whole) / 2, len(whole) - 1} {
-		_, _, err := rpmfile.Build(io.MultiReader(bytes.NewReader(whole[:n]), iotest.ErrReader(broken)))
+		_, err := rpmfile.Build(sized{io.MultiReader(bytes.NewReader(whole[:n]), iotest.ErrReader(broken)), int64(len(whole))})
 		if !errors.Is(err, broken) || errors.Is(err, rpmfile.ErrMalformed) {
 			t.Errorf("after %d bytes: got %v, want %v", n, err, broken)
 		}
@@ -121,7 +167,7 @@ func TestSinkError(t *testing.T) {
 	whole := fixtures.MustRPM(t, spec)
 	full := errors.New("disk full")
 	before := runtime.NumGoroutine()
-	_, _, err := rpmfile.Walk(bytes.NewReader(whole), func(e rpmfile.Entry, r io.Reader) error {
+	_, err := rpmfile.Walk(bytes.NewReader(whole), func(e rpmfile.Entry, r io.Reader) error {
 		if e.Size < 1<<20 {
 			return nil
 		}
@@ -180,7 +226,7 @@ func TestHostileHeaders(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, _, err := rpmfile.Build(bytes.NewReader(packed(t, test.change)))
+			_, err := rpmfile.Build(bytes.NewReader(packed(t, test.change)))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want an error with %q", err, test.want)
 			}
@@ -212,14 +258,14 @@ func packed(t *testing.T, change func(*rpmpack.RPM)) []byte {
 // TestProseIsCleaned: what people read may be anything; it is made harmless.
 func TestProseIsCleaned(t *testing.T) {
 	t.Parallel()
-	record, _, err := rpmfile.Build(bytes.NewReader(packed(t, func(r *rpmpack.RPM) {
+	pkg, err := rpmfile.Build(bytes.NewReader(packed(t, func(r *rpmpack.RPM) {
 		r.AddCustomTag(1004, rpmpack.EntryString("a\x1b[31mb\xffc\nd"))
 	})))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "a[31mb\ufffdc d"; record.Summary != want {
-		t.Errorf("got %q, want %q", record.Summary, want)
+	if want := "a[31mb\ufffdc d"; pkg.Record.Summary != want {
+		t.Errorf("got %q, want %q", pkg.Record.Summary, want)
 	}
 }
 
@@ -237,7 +283,7 @@ func TestHugeCounts(t *testing.T) {
 		binary.BigEndian.PutUint32(b[108:], intro[1])
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, _, err := rpmfile.Build(bytes.NewReader(b))
+		_, err := rpmfile.Build(bytes.NewReader(b))
 		runtime.ReadMemStats(&after)
 		if !errors.Is(err, rpmfile.ErrMalformed) {
 			t.Errorf("%s: got %v, want it malformed", name, err)
@@ -264,7 +310,7 @@ func TestOverlappingValues(t *testing.T) {
 	header = append(header, make([]byte, 1<<20)...)
 	b := make([]byte, 96)
 	copy(b, []byte{0xed, 0xab, 0xee, 0xdb, 3})
-	_, _, err := rpmfile.Build(bytes.NewReader(append(b, header...)))
+	_, err := rpmfile.Build(bytes.NewReader(append(b, header...)))
 	if err == nil || !strings.Contains(err.Error(), "overlap") {
 		t.Errorf("got %v, want the overlap refused", err)
 	}
@@ -302,7 +348,7 @@ func TestRandomAccess(t *testing.T) {
 	if seen != 4 {
 		t.Errorf("%d entries, want 4", seen)
 	}
-	if _, _, err := r.Finish(); err != nil {
+	if _, err := r.Finish(); err != nil {
 		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 
 	"stork/repo"
 )
@@ -26,12 +27,32 @@ type Reader struct {
 	err     error   // the first error, or io.EOF after the last entry
 }
 
-// NewReader reads the package's headers from r, and checks them. Read it to
+// File is a package file that is read from its beginning. How many bytes it
+// has is known before: how long the pieces of its swarm are depends on it. An
+// [io.SectionReader] is one; [FromStart] makes it.
+type File interface {
+	io.Reader
+	Size() int64
+}
+
+// FromStart reads an open file from its beginning, as long as it is now.
+func FromStart(f *os.File) (File, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read package: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("cannot read package: %s is not a file", f.Name())
+	}
+	return io.NewSectionReader(f, 0, info.Size()), nil
+}
+
+// NewReader reads the package's headers from f, and checks them. Read it to
 // its end with [Reader.Finish], and call [Reader.Close] in any case.
-func NewReader(r io.Reader) (reader *Reader, err error) {
+func NewReader(f File) (reader *Reader, err error) {
 	defer explain(&err)
 	defer guard(&err)
-	reader = &Reader{source: newSource(r), release: func() {}}
+	reader = &Reader{source: newSource(f), release: func() {}}
 	if reader.preamble, err = readPreamble(reader.source); err != nil {
 		return nil, err
 	}

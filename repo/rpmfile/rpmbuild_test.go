@@ -109,7 +109,11 @@ func checkEverything(t *testing.T, path string) {
 	}
 	defer f.Close()
 	contents := map[int][]byte{}
-	record, list, err := rpmfile.Walk(f, func(e rpmfile.Entry, r io.Reader) error {
+	file, err := rpmfile.FromStart(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkg, err := rpmfile.Walk(file, func(e rpmfile.Entry, r io.Reader) error {
 		if _, twice := contents[e.Index]; twice {
 			t.Errorf("%s came twice", e.Path)
 		}
@@ -119,6 +123,7 @@ func checkEverything(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	record, list := pkg.Record, pkg.Files
 	total := int64(0)
 	for i := range list.Files {
 		f := &list.Files[i]

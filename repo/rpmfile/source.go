@@ -16,7 +16,9 @@ import (
 type source struct {
 	r       io.Reader
 	blob    hash.Hash
+	pieces  *repo.PieceHasher // nil if the blob has no swarm
 	size    int64
+	want    int64
 	payload []expectation // what the header says of the bytes from start on
 	start   int64
 }
@@ -28,13 +30,22 @@ type expectation struct {
 	what string
 }
 
-func newSource(r io.Reader) *source { return &source{r: r, blob: sha256.New()} }
+func newSource(f File) *source {
+	s := &source{r: f, blob: sha256.New(), want: f.Size()}
+	if repo.PieceLength(s.want) != 0 {
+		s.pieces = repo.NewPieceHasher(s.want)
+	}
+	return s
+}
 
 // Read implements [io.Reader]. Its errors other than io.EOF are marked, so
 // that they are not taken for the package's.
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.blob.Write(p[:n])
+	if s.pieces != nil {
+		s.pieces.Write(p[:n])
+	}
 	s.size += int64(n)
 	for _, e := range s.payload {
 		e.hash.Write(p[:n])
@@ -106,6 +117,9 @@ func checkHeaderDigests(p *preamble) error {
 
 // check compares, at the end of the stream, with what was expected.
 func (s *source) check(p *preamble) error {
+	if s.size != s.want {
+		return malformed("it has %d bytes and not %d", s.size, s.want)
+	}
 	for _, e := range s.payload {
 		if got := e.hash.Sum(nil); !bytes.Equal(got, e.want) {
 			return malformed("its %s is damaged: the digest is %s, its header says %s", e.what,

@@ -23,10 +23,15 @@ func build(t *testing.T, path string) (*repo.Record, *repo.FileList) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	record, list, err := rpmfile.Build(f)
+	file, err := rpmfile.FromStart(f)
 	if err != nil {
 		t.Fatal(err)
 	}
+	pkg, err := rpmfile.Build(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, list := pkg.Record, pkg.Files
 	return record, list
 }
 

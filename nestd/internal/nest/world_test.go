@@ -175,8 +175,9 @@ func (o *origin) publishChanged(spec fixtures.Spec, change func(*repo.Record)) {
 func (o *origin) add(spec fixtures.Spec, change func(*repo.Record)) index.Entry {
 	o.t.Helper()
 	blob := fixtures.MustRPM(o.t, spec)
-	record, list, err := rpmfile.Build(bytes.NewReader(blob))
+	pkg, err := rpmfile.Build(bytes.NewReader(blob))
 	must(o.t, err)
+	record, list := pkg.Record, pkg.Files
 	listText, _, err := list.Encode()
 	must(o.t, err)
 	change(record)
@@ -185,6 +186,9 @@ func (o *origin) add(spec fixtures.Spec, change func(*repo.Record)) index.Entry 
 	o.write(repo.BlobPath(record.Blob.Digest), blob)
 	o.write(repo.DataPath(repo.DigestOf(listText)), listText)
 	o.write(repo.DataPath(id), text)
+	if pkg.Info != nil {
+		o.write(repo.DataPath(pkg.Info.Swarm().Info), pkg.Info.Encode())
+	}
 	o.ids[spec.Name] = id
 	return index.EntryOf(record, repo.ObjectOf(text))
 }

@@ -33,6 +33,7 @@ type checker struct {
 	versions map[string]bool        // role files that were followed
 	indexes  map[repo.Digest]bool   // index roots that were followed
 	packs    map[string]repo.Object // pack path → index root, for all roots
+	swarms   map[string]repo.Swarm  // blob path → what a record says of it
 
 	mu sync.Mutex // guards report while workers run
 }
@@ -43,7 +44,7 @@ type checker struct {
 func Run(ctx context.Context, h *home.Home, workers int) (*Report, error) {
 	c := &checker{
 		home: h, workers: max(workers, 1), needed: map[string]repo.Object{}, versions: map[string]bool{},
-		indexes: map[repo.Digest]bool{}, packs: map[string]repo.Object{},
+		indexes: map[repo.Digest]bool{}, packs: map[string]repo.Object{}, swarms: map[string]repo.Swarm{},
 	}
 	c.report.Problems = []string{}
 	if err := c.run(ctx); err != nil {

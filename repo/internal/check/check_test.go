@@ -8,12 +8,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"stork/fixtures"
+	"stork/repo"
+	"stork/repo/api"
 	"stork/repo/internal/check"
 	"stork/repo/internal/ingest"
 	"stork/repo/internal/uploadtest"
+	"stork/repo/rpmfile"
 	"stork/signing"
 	"stork/signing/policy"
 )
@@ -47,7 +51,11 @@ func populated(t *testing.T) *uploadtest.World {
 	for step := range 3 {
 		var blobs [][]byte
 		for n := range 12 {
-			blobs = append(blobs, fixtures.MustRPM(t, fixtures.Spec{Name: fmt.Sprintf("pkg%d", n), Version: fmt.Sprint(step)}))
+			spec := fixtures.Spec{Name: fmt.Sprintf("pkg%d", n), Version: fmt.Sprint(step)}
+			if n == 0 {
+				spec.Files = []fixtures.File{fixtures.Noise("/opt/noise"+spec.Version, repo.MinSwarm)}
+			}
+			blobs = append(blobs, fixtures.MustRPM(t, spec))
 		}
 		u := alice.Prepare(t, blobs...)
 		publish(t, in, u)
@@ -68,6 +76,45 @@ func problems(t *testing.T, w *uploadtest.World) []string {
 		t.Fatal(err)
 	}
 	return report.Problems
+}
+
+// TestPiecesOfAnotherBlob finds an info dictionary that nobody has compared
+// with the blob: all signatures and digests are right.
+func TestPiecesOfAnotherBlob(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	alice := w.Publisher(t, "alice")
+	blob := fixtures.MustRPM(t, fixtures.Spec{Name: "a", Files: []fixtures.File{fixtures.Noise("/opt/a", 100<<10)}})
+	pkg, err := rpmfile.Build(bytes.NewReader(blob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkg.Info.Pieces[0] ^= 1
+	pkg.Record.Swarm = pkg.Info.Swarm()
+	changed := uploadtest.Encode(t, pkg.Record, pkg.Files, blob)
+	changed.Info = pkg.Info.Encode()
+	u := alice.PreparePackages(t, alice.Tree, changed)
+	for _, o := range u.Objects {
+		path := repo.DataPath(o.Digest)
+		if o.Kind == api.Blob {
+			path = repo.BlobPath(o.Digest)
+		}
+		path = w.Home.TreePath(path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		rewrite(t, path, u.Content[o.Digest])
+	}
+	metadata, err := w.Home.Metadata()
+	if err == nil {
+		err = metadata.Publish(t.Context(), u.Name, u.Signed)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := problems(t, w); len(got) != 1 || !strings.Contains(got[0], "other pieces") {
+		t.Errorf("problems are %q, want one about pieces", got)
+	}
 }
 
 // TestEveryFlippedByteIsFound flips a bit in each file of the tree, at three

@@ -138,7 +138,31 @@ func (c *checker) reachPackage(ctx context.Context, e *index.Entry) error {
 		return fmt.Errorf("its record is that of %s", record.NEVRA())
 	}
 	c.need(repo.DataPath(record.FileList.Digest), repo.Object{Digest: record.FileList.Digest, Size: record.FileList.Size})
+	if info, ok := record.InfoObject(); ok {
+		c.need(repo.DataPath(info.Digest), info)
+		if err := c.swarm(ctx, record, info); err != nil {
+			return err
+		}
+	}
 	c.need(repo.BlobPath(record.Blob.Digest), repo.Object{Digest: record.Blob.Digest, Size: record.Blob.Size})
+	return nil
+}
+
+// swarm checks that a record's info dictionary is one of its blob. That its
+// pieces are the blob's is seen when the blob is hashed.
+func (c *checker) swarm(ctx context.Context, record *repo.Record, object repo.Object) error {
+	b, err := documents{c}.Document(ctx, object)
+	if err != nil {
+		return err
+	}
+	info, err := repo.DecodeInfo(b)
+	if err != nil {
+		return err
+	}
+	if info.Blob != record.Blob.Digest || info.Size != record.Blob.Size || *info.Swarm() != *record.Swarm {
+		return fmt.Errorf("its info dictionary is that of %s", info.Blob)
+	}
+	c.swarms[repo.BlobPath(info.Blob)] = *record.Swarm
 	return nil
 }
 
@@ -166,13 +190,30 @@ func (c *checker) hash(p string) error {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	swarm, pieces := c.pieces(p, f)
+	if _, err := io.Copy(io.MultiWriter(h, pieces), f); err != nil {
 		return err
 	}
 	if got := repo.Digest(h.Sum(nil)); got != want {
 		return fmt.Errorf("has the digest %s", got)
 	}
+	if made, ok := pieces.(*repo.PieceHasher); ok && *made.Info(want).Swarm() != swarm {
+		return errors.New("has other pieces than its info dictionary says")
+	}
 	return nil
+}
+
+// pieces returns what hashes the pieces of a file that has a swarm.
+func (c *checker) pieces(p string, f *os.File) (repo.Swarm, io.Writer) {
+	swarm, ok := c.swarms[p]
+	if !ok {
+		return swarm, io.Discard
+	}
+	info, err := f.Stat()
+	if err != nil || repo.PieceLength(info.Size()) == 0 {
+		return swarm, io.Discard // of another size than its record says: reported
+	}
+	return swarm, repo.NewPieceHasher(info.Size())
 }
 
 // pack checks that a pack holds the documents of its index, in order.

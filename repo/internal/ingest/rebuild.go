@@ -19,7 +19,7 @@ import (
 // few at a time, and notes what has to be served for them. The first that
 // differs ends it.
 func (v *verification) rebuildAll(ctx context.Context, added []index.Entry, out *verified) error {
-	out.documents = make([]repo.Digest, 0, 2*len(added))
+	out.documents = make([]repo.Digest, 0, 3*len(added))
 	out.blobs = make([]repo.Digest, 0, len(added))
 	var mu sync.Mutex // guards out
 	group, working := errgroup.WithContext(ctx)
@@ -36,6 +36,9 @@ func (v *verification) rebuildAll(ctx context.Context, added []index.Entry, out 
 			mu.Lock()
 			defer mu.Unlock()
 			out.documents = append(out.documents, added[i].Record.Digest, record.FileList.Digest)
+			if record.Swarm != nil {
+				out.documents = append(out.documents, record.Swarm.Info)
+			}
 			out.blobs = append(out.blobs, record.Blob.Digest)
 			return nil
 		})
@@ -74,6 +77,11 @@ func (v *verification) rebuild(ctx context.Context, e *index.Entry) (*repo.Recor
 	if _, err := v.src.locate("file list", api.Data, record.FileList.Digest); err != nil {
 		return nil, err
 	}
+	if record.Swarm != nil {
+		if _, err := v.src.locate("info dictionary", api.Data, record.Swarm.Info); err != nil {
+			return nil, err
+		}
+	}
 	return record, sameEntry(e, index.EntryOf(record, e.Record))
 }
 
@@ -94,8 +102,15 @@ func (v *verification) parse(given *repo.Record) (record *repo.Record, err error
 		return nil, fmt.Errorf("cannot read blob: %w", err)
 	}
 	defer f.Close()
-	record, _, err = rpmfile.Build(f)
-	return record, err
+	file, err := rpmfile.FromStart(f)
+	if err != nil {
+		return nil, err
+	}
+	pkg, err := rpmfile.Build(file)
+	if err != nil {
+		return nil, err
+	}
+	return pkg.Record, nil
 }
 
 func sameEntry(given *index.Entry, built index.Entry) error {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"stork/fixtures"
 	nestapi "stork/nestd/api"
 	"stork/repo"
 	"stork/repo/api"
@@ -32,10 +33,11 @@ func readable(t *testing.T, path string) (b []byte, nevra repo.NEVRA, ok bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, _, err := rpmfile.Build(bytes.NewReader(b))
+	pkg, err := rpmfile.Build(bytes.NewReader(b))
 	if err != nil {
 		return nil, repo.NEVRA{}, false
 	}
+	record := pkg.Record
 	return b, record.NEVRA(), true
 }
 
@@ -131,10 +133,11 @@ func TestHostileUploads(t *testing.T) {
 		{"package changed", nestapi.Conflict, func(t *testing.T, s *scene) error {
 			changed := rpm(t, "hello", "1.0")
 			changed = append(changed[:len(changed):len(changed)], 0)
-			record, list, err := rpmfile.Build(bytes.NewReader(rpm(t, "hello", "1.0")))
+			pkg, err := rpmfile.Build(bytes.NewReader(rpm(t, "hello", "1.0")))
 			if err != nil {
 				t.Fatal(err)
 			}
+			record, list := pkg.Record, pkg.Files
 			record.Blob = repo.Blob{Digest: repo.DigestOf(changed), Format: repo.RPM, Size: int64(len(changed))}
 			_, err = s.client.Send(t.Context(), s.alice.PreparePackages(t, s.empty(t), uploadtest.Encode(t, record, list, changed)))
 			return err
@@ -151,11 +154,24 @@ func TestHostileUploads(t *testing.T) {
 		{"entry that its record does not make", nestapi.Untrusted, func(t *testing.T, s *scene) error {
 			return s.altered(t, func(_ *repo.Record, _ *repo.FileList, e *index.Entry) { e.Provides = nil })
 		}},
+		{"swarm that its blob does not make", nestapi.Untrusted, func(t *testing.T, s *scene) error {
+			return s.alteredSwarm(t, func(p *uploadtest.Package, r *repo.Record) { r.Swarm.InfoHash[0] ^= 1 })
+		}},
+		{"info dictionary that does not come", nestapi.Conflict, func(t *testing.T, s *scene) error {
+			return s.alteredSwarm(t, func(p *uploadtest.Package, r *repo.Record) { p.Info = nil })
+		}},
+		{"info dictionary of another blob", nestapi.Untrusted, func(t *testing.T, s *scene) error {
+			return s.alteredSwarm(t, func(p *uploadtest.Package, r *repo.Record) {
+				p.Info[len(p.Info)/2] ^= 1
+				r.Swarm.Info = repo.DigestOf(p.Info)
+			})
+		}},
 		{"blob that is no package", nestapi.Malformed, func(t *testing.T, s *scene) error {
-			record, list, err := rpmfile.Build(bytes.NewReader(rpm(t, "next", "1.0")))
+			pkg, err := rpmfile.Build(bytes.NewReader(rpm(t, "next", "1.0")))
 			if err != nil {
 				t.Fatal(err)
 			}
+			record, list := pkg.Record, pkg.Files
 			blob := []byte("no package")
 			record.Blob = repo.Blob{Digest: repo.DigestOf(blob), Format: repo.RPM, Size: int64(len(blob))}
 			_, err = s.client.Send(t.Context(), s.alice.PreparePackages(t, s.alice.Tree, uploadtest.Encode(t, record, list, blob)))
@@ -285,14 +301,33 @@ func policyOf(t *testing.T, role repo.Role) []byte {
 func (s *scene) altered(t *testing.T, change func(*repo.Record, *repo.FileList, *index.Entry)) error {
 	t.Helper()
 	blob := rpm(t, "next", "1.0")
-	record, list, err := rpmfile.Build(bytes.NewReader(blob))
+	pkg, err := rpmfile.Build(bytes.NewReader(blob))
 	if err != nil {
 		t.Fatal(err)
 	}
+	record, list := pkg.Record, pkg.Files
 	change(record, list, &index.Entry{})
-	pkg := uploadtest.Encode(t, record, list, blob)
-	change(record, list, &pkg.Entry)
-	_, err = s.client.Send(t.Context(), s.alice.PreparePackages(t, s.alice.Tree, pkg))
+	changed := uploadtest.Encode(t, record, list, blob)
+	change(record, list, &changed.Entry)
+	_, err = s.client.Send(t.Context(), s.alice.PreparePackages(t, s.alice.Tree, changed))
+	return err
+}
+
+// alteredSwarm publishes a package of which something was changed that has to
+// do with its swarm.
+func (s *scene) alteredSwarm(t *testing.T, change func(*uploadtest.Package, *repo.Record)) error {
+	t.Helper()
+	blob := fixtures.MustRPM(t, fixtures.Spec{Name: "next", Files: []fixtures.File{fixtures.Noise("/opt/next", 100<<10)}})
+	pkg, err := rpmfile.Build(bytes.NewReader(blob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := uploadtest.Encode(t, pkg.Record, pkg.Files, blob)
+	change(&changed, pkg.Record)
+	info := changed.Info
+	changed = uploadtest.Encode(t, pkg.Record, pkg.Files, blob)
+	changed.Info = info
+	_, err = s.client.Send(t.Context(), s.alice.PreparePackages(t, s.alice.Tree, changed))
 	return err
 }
 

@@ -156,6 +156,7 @@ func (u *Upload) Declare(kind api.Kind, b []byte) repo.Object {
 type Package struct {
 	Record []byte
 	List   []byte
+	Info   []byte // empty if the record has no swarm
 	Blob   []byte
 	Entry  index.Entry
 }
@@ -163,10 +164,11 @@ type Package struct {
 // Read makes a package of its blob.
 func Read(tb testing.TB, blob []byte) Package {
 	tb.Helper()
-	record, list, err := rpmfile.Build(bytes.NewReader(blob))
+	pkg, err := rpmfile.Build(bytes.NewReader(blob))
 	if err != nil {
 		tb.Fatal(err)
 	}
+	record, list := pkg.Record, pkg.Files
 	return Encode(tb, record, list, blob)
 }
 
@@ -182,6 +184,11 @@ func Encode(tb testing.TB, record *repo.Record, list *repo.FileList, blob []byte
 		tb.Fatal(err)
 	}
 	p.Entry = index.EntryOf(record, repo.ObjectOf(p.Record))
+	if record.Swarm != nil {
+		pieces := repo.NewPieceHasher(record.Blob.Size)
+		pieces.Write(blob)
+		p.Info = pieces.Info(record.Blob.Digest).Encode()
+	}
 	return p
 }
 
@@ -203,6 +210,9 @@ func (p *Publisher) PreparePackages(tb testing.TB, base *index.Tree, packages ..
 	for _, pkg := range packages {
 		u.Declare(api.Data, pkg.Record)
 		u.Declare(api.Data, pkg.List)
+		if len(pkg.Info) > 0 {
+			u.Declare(api.Data, pkg.Info)
+		}
 		u.Declare(api.Blob, pkg.Blob)
 		entries = append(entries, pkg.Entry)
 	}
