@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -41,6 +42,28 @@ func BlobPath(d Digest) string { return fanOut("blobs/", d) }
 // served, each document as it is, in one zstd stream: a shortcut for nests
 // that have none of them.
 func PackPath(d Digest) string { return fanOut("packs/", d) }
+
+// DeltaPath is where the delta to the index with root new is served, for who
+// has the one with root old: see package delta.
+func DeltaPath(old, new Digest) string { return fanOut(deltaDir, new) + "-" + old.Hex() }
+
+// ParseDeltaPath returns both ends of a path that [DeltaPath] has made.
+func ParseDeltaPath(path string) (old, new Digest, err error) {
+	ends := strings.TrimPrefix(path, deltaDir)
+	if slash := strings.IndexByte(ends, '/'); slash >= 0 {
+		ends = ends[slash+1:]
+	}
+	first, second, _ := strings.Cut(ends, "-")
+	if new, err = ParseHex(first); err == nil {
+		old, err = ParseHex(second)
+	}
+	if err != nil || DeltaPath(old, new) != path {
+		return Digest{}, Digest{}, fmt.Errorf("%q is not the path of a delta", path)
+	}
+	return old, new, nil
+}
+
+const deltaDir = "deltas/"
 
 // fanOut keeps directories small: two hexadecimal digits, then all of them.
 func fanOut(dir string, d Digest) string {

@@ -17,6 +17,7 @@ import (
 // Report says what was looked at and what is wrong.
 type Report struct {
 	Blobs     int      `json:"blobs"`     // package files, each hashed
+	Deltas    int      `json:"deltas"`    // each decompressed and compared
 	Documents int      `json:"documents"` // index parts, records, file lists, policies, each hashed
 	Metadata  int      `json:"metadata"`  // metadata files and key documents, each verified
 	Packs     int      `json:"packs"`     // each decompressed and compared
@@ -29,11 +30,12 @@ type checker struct {
 	home     *home.Home
 	workers  int
 	report   Report
-	needed   map[string]repo.Object // tree paths that some version of a role names; size 0: not known
-	versions map[string]bool        // role files that were followed
-	indexes  map[repo.Digest]bool   // index roots that were followed
-	packs    map[string]repo.Object // pack path → index root, for all roots
-	swarms   map[string]repo.Swarm  // blob path → what a record says of it
+	needed   map[string]repo.Object      // tree paths that some version of a role names; size 0: not known
+	versions map[string]bool             // role files that were followed
+	indexes  map[repo.Digest]repo.Object // index roots that were followed
+	current  map[repo.Digest]bool        // those that readers see
+	packs    map[string]repo.Object      // pack path → index root, for all roots
+	swarms   map[string]repo.Swarm       // blob path → what a record says of it
 
 	mu sync.Mutex // guards report while workers run
 }
@@ -44,7 +46,8 @@ type checker struct {
 func Run(ctx context.Context, h *home.Home, workers int) (*Report, error) {
 	c := &checker{
 		home: h, workers: max(workers, 1), needed: map[string]repo.Object{}, versions: map[string]bool{},
-		indexes: map[repo.Digest]bool{}, packs: map[string]repo.Object{}, swarms: map[string]repo.Swarm{},
+		indexes: map[repo.Digest]repo.Object{}, current: map[repo.Digest]bool{}, packs: map[string]repo.Object{},
+		swarms: map[string]repo.Swarm{},
 	}
 	c.report.Problems = []string{}
 	if err := c.run(ctx); err != nil {
@@ -171,10 +174,12 @@ func (c *checker) content(ctx context.Context, p string) {
 		count, err = &c.report.Blobs, c.hash(p)
 	case "packs":
 		count, err = &c.report.Packs, c.pack(ctx, p)
+	case "deltas":
+		count, err = &c.report.Deltas, c.delta(ctx, p)
 	default:
 		return
 	}
-	if os.IsNotExist(err) && strings.HasPrefix(p, "packs/") {
+	if os.IsNotExist(err) && (strings.HasPrefix(p, "packs/") || strings.HasPrefix(p, "deltas/")) {
 		return // a newer one took its place meanwhile
 	}
 	if err != nil {

@@ -42,15 +42,15 @@ func publish(t *testing.T, in *ingest.Ingest, u *uploadtest.Upload) {
 }
 
 // populated is a repository with one of everything: packages in several
-// versions of a role, a policy, a pack.
+// versions of a role, a policy, a pack, deltas.
 func populated(t *testing.T) *uploadtest.World {
 	t.Helper()
 	w := uploadtest.NewWorld(t)
 	alice := w.Publisher(t, "alice")
 	in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{PackFrom: 1}, 2)
-	for step := range 3 {
+	for step, packages := range []int{20, 6, 5} { // two shards: so there are deltas
 		var blobs [][]byte
-		for n := range 12 {
+		for n := range packages {
 			spec := fixtures.Spec{Name: fmt.Sprintf("pkg%d", n), Version: fmt.Sprint(step)}
 			if n == 0 {
 				spec.Files = []fixtures.File{fixtures.Noise("/opt/noise"+spec.Version, repo.MinSwarm)}
@@ -159,14 +159,14 @@ func TestEveryFlippedByteIsFound(t *testing.T) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
-		// A pack is a shortcut, and old snapshots and targets are asked for
+		// Packs and deltas are shortcuts, and old snapshots and targets are asked for
 		// by nobody for long: they may be missing.
 		if len(problems(t, w)) == 0 && !expendable(w, top) {
 			t.Errorf("%s: that it is missing is not found", top)
 		}
 		rewrite(t, path, good)
 	}
-	if kinds["pack"] != 1 || kinds["blob"] == 0 || kinds["data"] == 0 {
+	if kinds["pack"] != 1 || kinds["delt"] == 0 || kinds["blob"] == 0 || kinds["data"] == 0 {
 		t.Errorf("the repository is not as the test wants it: %v", kinds)
 	}
 	for _, p := range problems(t, w) {
@@ -175,7 +175,7 @@ func TestEveryFlippedByteIsFound(t *testing.T) {
 }
 
 func expendable(w *uploadtest.World, path string) bool {
-	if filepath.Dir(filepath.Dir(path)) == "packs" {
+	if dir := filepath.Dir(filepath.Dir(path)); dir == "packs" || dir == "deltas" {
 		return true
 	}
 	versions, err := w.Home.Versions()

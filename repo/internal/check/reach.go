@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"stork/repo"
+	"stork/repo/delta"
 	"stork/repo/index"
 	"stork/signing"
 )
@@ -90,10 +91,13 @@ func (c *checker) need(p string, o repo.Object) bool {
 // reachIndex follows an index root. Shards that an older root had too are
 // not read again.
 func (c *checker) reachIndex(ctx context.Context, root repo.Object, current bool) error {
-	if c.indexes[root.Digest] {
+	if current {
+		c.current[root.Digest] = true
+	}
+	if _, followed := c.indexes[root.Digest]; followed {
 		return nil
 	}
-	c.indexes[root.Digest] = true
+	c.indexes[root.Digest] = root
 	tree, err := index.Open(ctx, documents{c}, root)
 	if err != nil {
 		return err
@@ -253,6 +257,54 @@ func (c *checker) pack(ctx context.Context, p string) error {
 	return nil
 }
 
+// ends returns the indexes that a delta goes from and to, if there may be
+// such a one: to an index that readers see.
+func (c *checker) ends(p string) (old, new repo.Object, ok bool) {
+	from, to, err := repo.ParseDeltaPath(p)
+	if err != nil || !c.current[to] {
+		return old, new, false
+	}
+	old, ok = c.indexes[from]
+	return old, c.indexes[to], ok
+}
+
+// delta checks that a delta holds what the newer of its indexes has and the
+// older has not.
+func (c *checker) delta(ctx context.Context, p string) error {
+	from, to, ok := c.ends(p)
+	if !ok {
+		return nil // a stray
+	}
+	b, err := signing.Dir(c.home.Tree()).Fetch(ctx, p, delta.MaxSize)
+	if err != nil {
+		return err
+	}
+	old, err := index.Open(ctx, documents{c}, from)
+	if err != nil {
+		return err
+	}
+	tree, err := index.Open(ctx, documents{c}, to)
+	if err != nil {
+		return err
+	}
+	r, err := delta.Open(b, old, documents{c}, func(_ context.Context, frame, dictionary []byte, size int64) ([]byte, error) {
+		return delta.Inflate(frame, dictionary, size)
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := r.Root(ctx, to); err != nil {
+		return err
+	}
+	if _, err := r.Tables(ctx, &tree.Root); err != nil {
+		return err
+	}
+	if err := r.Shards(ctx, tree, func(int, []byte) error { return nil }); err != nil {
+		return err
+	}
+	return r.End()
+}
+
 // strays finds files that no role names. Those of a commit under way are
 // none: under the lock there is no such commit, and what was published since
 // the files were listed is followed first.
@@ -286,6 +338,9 @@ func (c *checker) stray(p string, roles map[string]int64, snapshot int64) bool {
 	case "packs":
 		_, needed := c.packs[p]
 		return !needed
+	case "deltas":
+		_, _, ok := c.ends(p)
+		return !ok
 	case "keys":
 		return !strings.HasSuffix(name, ".json") || strings.Count(p, "/") != 2
 	case "metadata":

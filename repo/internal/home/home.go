@@ -112,10 +112,8 @@ func Init(o InitOptions) (*Home, error) {
 		return nil, fmt.Errorf("cannot create repository %s: %w", o.Dir, err)
 	}
 	h := &Home{dir: o.Dir, disk: o.Disk, now: o.Now}
-	for _, dir := range []string{h.Tree(), h.TreePath("data"), h.TreePath("blobs"), h.TreePath("packs")} {
-		if err := o.Disk.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("cannot create repository %s: %w", o.Dir, err)
-		}
+	if err := h.MakeTree(); err != nil {
+		return nil, fmt.Errorf("cannot create repository %s: %w", o.Dir, err)
 	}
 	if err := o.Disk.MkdirAll(h.Uploads(), 0o700); err != nil {
 		return nil, fmt.Errorf("cannot create repository %s: %w", o.Dir, err)
@@ -133,6 +131,17 @@ func Init(o InitOptions) (*Home, error) {
 		return nil, fmt.Errorf("cannot create repository %s: %w", o.Dir, err)
 	}
 	return h, nil
+}
+
+// MakeTree makes the directories of the tree that are missing, as one is in a
+// repository that is older than what it is for.
+func (h *Home) MakeTree() error {
+	for _, dir := range []string{"", "data", "blobs", "packs", "deltas"} {
+		if err := h.disk.MkdirAll(h.TreePath(dir), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // initDir makes both paths absolute and refuses a directory that holds

@@ -87,12 +87,21 @@ func (i *Ingest) publish(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	p := i.placing(s, v)
+	p, err := i.placing(s, v)
+	if err != nil {
+		return err
+	}
+	src := source{tree: i.home.TreePath, session: s}
+	if p.fresh() {
+		if err := i.writeDeltas(ctx, p, src); err != nil {
+			return err
+		}
+	}
 	if p.Pack != "" {
 		if err := i.home.Disk().Remove(p.packFile()); err != nil {
 			return err
 		}
-		if err := i.writePack(ctx, v.index, source{tree: i.home.TreePath, session: s}, p.packFile()); err != nil {
+		if err := i.writePack(ctx, v.index, src, p.packFile()); err != nil {
 			return err
 		}
 	}
@@ -115,18 +124,23 @@ type placing struct {
 	objects *verified
 }
 
-func (i *Ingest) placing(s *session, v *verified) *placing {
+func (i *Ingest) placing(s *session, v *verified) (p *placing, err error) {
 	m := &mark{Format: markFormat, Role: s.role, Digest: s.digest(), Version: s.version}
-	p := &placing{mark: m, session: s, dir: s.dir, objects: v}
-	if v.index != nil {
-		if !v.oldIndex.IsZero() && v.oldIndex != v.index.Object.Digest {
-			m.OldPack = repo.PackPath(v.oldIndex)
-		}
-		if len(v.index.Shards()) >= i.limits.PackFrom {
-			m.Pack = repo.PackPath(v.index.Object.Digest)
-		}
+	p = &placing{mark: m, session: s, dir: s.dir, objects: v}
+	if p.fresh() {
+		m.OldPack = repo.PackPath(v.oldIndex)
+		m.OldDeltas, err = i.deltasTo(v.oldIndex)
 	}
-	return p
+	if v.index != nil && len(v.index.Shards()) >= i.limits.PackFrom {
+		m.Pack = repo.PackPath(v.index.Object.Digest)
+	}
+	return p, err
+}
+
+// fresh reports whether the index takes the place of another one.
+func (p *placing) fresh() bool {
+	v := p.objects
+	return v.index != nil && !v.oldIndex.IsZero() && v.oldIndex != v.index.Object.Digest
 }
 
 // place makes the commit's changes in order. If one fails, the tree is as it
@@ -165,8 +179,8 @@ func (i *Ingest) place(ctx context.Context, p *placing) error {
 	return err
 }
 
-// link shows every object and the pack at their places in the tree, and
-// makes them durable (P1).
+// link shows every object, the pack and the deltas at their places in the
+// tree, and makes them durable (P1).
 func (i *Ingest) link(p *placing) error {
 	tree := newTreeWriter(i.home)
 	for _, list := range []struct {
@@ -183,6 +197,9 @@ func (i *Ingest) link(p *placing) error {
 		if err := tree.link(p.packFile(), p.Pack); err != nil {
 			return err
 		}
+	}
+	if err := p.linkDeltas(tree); err != nil {
+		return err
 	}
 	return tree.sync()
 }

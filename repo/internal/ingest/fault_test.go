@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -85,12 +87,20 @@ func TestFaults(t *testing.T) {
 				if n%8 == 1 { // check reads all that was ever published
 					w = uploadtest.NewWorld(t)
 					alice = w.Publisher(t, "alice")
+					before := alice.Prepare(t, rpm(t, "before", "1.0")) // for there to be a delta
+					if err := send(t.Context(), ingest.New(w.Home, uploadtest.Quiet(), faultLimits, 2), before); err != nil {
+						t.Fatal(err)
+					}
+					alice.Published(before)
 				}
 				struck = faultedUpload(t, w, alice, n, flavour.after, flavour.dead)
 			}
 		})
 	}
 }
+
+// faultLimits let an upload of one package be as rich in steps as one can be.
+var faultLimits = ingest.Limits{PackFrom: 1, Deltas: 1}
 
 // faultedUpload makes one upload that fails at step n, repairs, and makes
 // sure that the upload can be finished. It reports whether there was such a
@@ -99,7 +109,7 @@ func faultedUpload(t *testing.T, w *uploadtest.World, p *uploadtest.Publisher, n
 	t.Helper()
 	fault, struck := failAt(n, after, dead)
 	u := p.Prepare(t, rpm(t, fmt.Sprintf("pkg%d", n), "1.0"))
-	faulty := ingest.New(w.Reopen(t, durable.Disk{Fault: fault}), uploadtest.Quiet(), ingest.Limits{PackFrom: 1}, 2)
+	faulty := ingest.New(w.Reopen(t, durable.Disk{Fault: fault}), uploadtest.Quiet(), faultLimits, 2)
 	err := send(t.Context(), faulty, u)
 	if !struck() && err != nil {
 		t.Fatalf("step %d: no fault, yet %v", n, err)
@@ -111,7 +121,7 @@ func faultedUpload(t *testing.T, w *uploadtest.World, p *uploadtest.Publisher, n
 			t.Errorf("step %d (%v): before the restart: %s", n, err, problem)
 		}
 	}
-	in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{PackFrom: 1}, 2)
+	in := ingest.New(w.Home, uploadtest.Quiet(), faultLimits, 2)
 	if err := in.Recover(t.Context()); err != nil {
 		t.Fatalf("step %d: %v", n, err)
 	}
@@ -197,6 +207,72 @@ func TestPacks(t *testing.T) {
 		if len(report.Problems) > 0 || report.Packs != 1 || report.Packages != alice.Tree.Root.Packages {
 			t.Errorf("check reports %+v, want one pack of %d packages and no problem", report, alice.Tree.Root.Packages)
 		}
+	}
+}
+
+// TestDeltas publishes again and again: there are deltas to the newest index
+// from the last few, also when a role was only signed again, and no others.
+func TestDeltas(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	alice := w.Publisher(t, "alice")
+	in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{Deltas: 3}, 2)
+	roots := []repo.Digest{}
+	for n := range 7 {
+		var blobs [][]byte
+		if n != 4 { // signed again, without a package
+			blobs = append(blobs, rpm(t, fmt.Sprintf("pkg%d", n), "1.0"))
+		}
+		u := alice.Prepare(t, blobs...)
+		if err := send(t.Context(), in, u); err != nil {
+			t.Fatal(err)
+		}
+		alice.Published(u)
+		newest := alice.Tree.Object.Digest
+		if !slices.Contains(roots, newest) {
+			roots = append(roots, newest)
+		}
+		var want []string
+		for _, old := range roots[max(0, len(roots)-4) : len(roots)-1] {
+			want = append(want, w.Home.TreePath(repo.DeltaPath(old, newest)))
+		}
+		got, err := filepath.Glob(w.Home.TreePath("deltas/*/*"))
+		slices.Sort(want)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("after upload %d there are %v, want %v", n, got, want)
+		}
+		for _, problem := range checked(t, w) {
+			t.Error(problem)
+		}
+	}
+}
+
+// TestDeltaFromADamagedIndex publishes although an earlier index can not be
+// read any more.
+func TestDeltaFromADamagedIndex(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	alice := w.Publisher(t, "alice")
+	in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{}, 2)
+	var first repo.Digest
+	for n := range 3 {
+		if n == 2 {
+			if err := os.Remove(w.Home.TreePath(repo.DataPath(first))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		u := alice.Prepare(t, rpm(t, fmt.Sprintf("pkg%d", n), "1.0"))
+		if err := send(t.Context(), in, u); err != nil {
+			t.Fatal(err)
+		}
+		alice.Published(u)
+		if n == 0 {
+			first = alice.Tree.Object.Digest
+		}
+	}
+	deltas, err := filepath.Glob(w.Home.TreePath("deltas/*/*"))
+	if err != nil || len(deltas) != 1 {
+		t.Errorf("there are %v, %v, want the one from the index that is whole", deltas, err)
 	}
 }
 

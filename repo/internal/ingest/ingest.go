@@ -26,6 +26,7 @@ type Limits struct {
 	Sessions int           // open at the same time for one role; default 4
 	Idle     time.Duration // after which an unused session is removed; default 24 hours
 	Workers  int           // packages that are rebuilt at the same time; default one for each processor, at most 4
+	Deltas   int           // earlier indexes from which there is a delta to the newest; default 8
 	PackFrom int           // shards from which an index is also served as one stream; default 65: fewer are as quickly fetched one by one
 }
 
@@ -38,6 +39,7 @@ func (l Limits) withDefaults(processors int) Limits {
 	def(&l.Objects, 1_000_000)
 	l.Objects = min(l.Objects, api.MaxObjects)
 	def(&l.Sessions, 4)
+	def(&l.Deltas, 8)
 	def(&l.PackFrom, 65)
 	def(&l.Workers, min(processors, 4))
 	if l.Request <= 0 {

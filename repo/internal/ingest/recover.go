@@ -20,12 +20,14 @@ import (
 // in the session's directory from before the first link until after the
 // publication.
 type mark struct {
-	Digest  repo.Digest `json:"digest"` // of the role file
-	Format  int         `json:"format"`
-	OldPack string      `json:"old_pack,omitempty"` // tree path, goes when the role is published
-	Pack    string      `json:"pack,omitempty"`     // tree path, goes when it is not
-	Role    repo.Role   `json:"role"`
-	Version int64       `json:"version"`
+	Deltas    []string    `json:"deltas,omitempty"` // tree paths, go when the role is not published
+	Digest    repo.Digest `json:"digest"`           // of the role file
+	Format    int         `json:"format"`
+	OldDeltas []string    `json:"old_deltas,omitempty"` // tree paths, go when it is
+	OldPack   string      `json:"old_pack,omitempty"`   // tree path, goes when it is
+	Pack      string      `json:"pack,omitempty"`       // tree path, goes when it is not
+	Role      repo.Role   `json:"role"`
+	Version   int64       `json:"version"`
 }
 
 const (
@@ -74,14 +76,18 @@ func decodeMark(b []byte) (*mark, error) {
 			return nil, fmt.Errorf("cannot read %s: %q is not the path of a pack", markName, p)
 		}
 	}
-	return m, nil
+	return m, checkDeltaPaths(m.Deltas, m.OldDeltas)
 }
 
 // clear ends a placing whose role is published.
 func (i *Ingest) clear(dir string, m *mark) error {
 	disk := i.home.Disk()
+	old := m.OldDeltas
 	if m.OldPack != "" {
-		if err := disk.Remove(i.home.TreePath(m.OldPack)); err != nil {
+		old = append(old, m.OldPack)
+	}
+	for _, p := range old {
+		if err := disk.Remove(i.home.TreePath(p)); err != nil {
 			return err
 		}
 	}
@@ -113,6 +119,7 @@ func (i *Ingest) undo(dir string, m *mark) error {
 	if m.Pack != "" && sameFile(filepath.Join(dir, packName), i.home.TreePath(m.Pack)) {
 		errs = append(errs, disk.Remove(i.home.TreePath(m.Pack)))
 	}
+	errs = append(errs, i.undoDeltas(dir, m))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -128,6 +135,9 @@ func (i *Ingest) Recover(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	if err := i.home.MakeTree(); err != nil {
+		return fmt.Errorf("cannot recover the tree: %w", err)
+	}
 	if err := i.recoverSessions(ctx); err != nil {
 		return fmt.Errorf("cannot recover uploads: %w", err)
 	}
