@@ -142,6 +142,20 @@ func TestRound(t *testing.T) {
 	}
 }
 
+// TestExample reads the delta that docs/formats.md names.
+func TestExample(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("testdata/delta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, new, docs := indexes(t, entries(0, 3), entries(3, 1))
+	got, err := read(b, old, documentsOf(old, docs), new.Object)
+	if err != nil || len(got) != 3 {
+		t.Errorf("%d documents, %v", len(got), err)
+	}
+}
+
 // TestSmall holds the delta to its purpose.
 func TestSmall(t *testing.T) {
 	t.Parallel()

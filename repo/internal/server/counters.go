@@ -3,41 +3,85 @@ package server
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"stork/repo"
 )
 
 // Stats are what was served since the process began, in bytes that the
 // operating system took for the clients, without headers.
 type Stats struct {
-	BlobBytes    int64 `json:"blob_bytes_served"` // below blobs/
-	BlobRequests int64 `json:"blob_requests"`     // GETs below blobs/
-	MetaBytes    int64 `json:"meta_bytes_served"` // the rest of the static tree
+	BlobBytes    int64            `json:"blob_bytes_served"` // below blobs/
+	BlobRequests int64            `json:"blob_requests"`     // GETs below blobs/
+	Bytes        map[string]int64 `json:"bytes_served"`      // by kind: see kinds
+	MetaBytes    int64            `json:"meta_bytes_served"` // of every kind but blobs
+}
+
+// kinds are what bytes are counted by: the directories of the tree, its
+// metadata by role, and requests for what there can not be.
+var kinds = []string{"timestamp", "root", "snapshot", "targets", "role", "keys", "data", "blobs", "packs", "deltas", "other"}
+
+// kindOf returns the kind of a path.
+func kindOf(p string) string {
+	dir, name, _ := strings.Cut(p, "/")
+	switch dir {
+	case "keys", "data", "blobs", "packs", "deltas":
+		return dir
+	case "metadata":
+		if p == repo.TimestampPath {
+			return "timestamp"
+		}
+		_, role, _ := strings.Cut(strings.TrimSuffix(name, ".json"), ".")
+		switch role {
+		case "root", "snapshot", "targets":
+			return role
+		}
+		return "role"
+	}
+	return "other"
 }
 
 type counters struct {
-	blobBytes, metaBytes, blobRequests atomic.Int64
+	bytes        map[string]*atomic.Int64 // by kind; not changed
+	blobRequests atomic.Int64
 }
 
 func (c *counters) stats() Stats {
-	return Stats{BlobBytes: c.blobBytes.Load(), BlobRequests: c.blobRequests.Load(), MetaBytes: c.metaBytes.Load()}
+	s := Stats{BlobRequests: c.blobRequests.Load(), Bytes: map[string]int64{}}
+	for kind, n := range c.bytes {
+		s.Bytes[kind] = n.Load()
+		if kind != "blobs" {
+			s.MetaBytes += s.Bytes[kind]
+		}
+	}
+	s.BlobBytes = s.Bytes["blobs"]
+	return s
 }
 
 func newCounters() (*counters, *prometheus.Registry) {
-	c, registry := new(counters), prometheus.NewRegistry()
+	c, registry := &counters{bytes: map[string]*atomic.Int64{}}, prometheus.NewRegistry()
+	for _, kind := range kinds {
+		c.bytes[kind] = new(atomic.Int64)
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "stork_repo_bytes_served_total", Help: "Bytes of the static tree sent to clients, by kind.",
+			ConstLabels: prometheus.Labels{"kind": kind},
+		}, func() float64 { return float64(c.bytes[kind].Load()) }))
+	}
 	for _, counter := range []struct {
 		name, help string
-		value      *atomic.Int64
+		value      func(Stats) int64
 	}{
-		{"stork_repo_blob_bytes_served_total", "Bytes of package files sent to clients.", &c.blobBytes},
-		{"stork_repo_meta_bytes_served_total", "Bytes of the rest of the static tree sent to clients.", &c.metaBytes},
-		{"stork_repo_blob_requests_total", "Requests for package files.", &c.blobRequests},
+		{"stork_repo_blob_bytes_served_total", "Bytes of package files sent to clients.", func(s Stats) int64 { return s.BlobBytes }},
+		{"stork_repo_meta_bytes_served_total", "Bytes of the rest of the static tree sent to clients.", func(s Stats) int64 { return s.MetaBytes }},
+		{"stork_repo_blob_requests_total", "Requests for package files.", func(s Stats) int64 { return s.BlobRequests }},
 	} {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: counter.name, Help: counter.help},
-			func() float64 { return float64(counter.value.Load()) }))
+			func() float64 { return float64(counter.value(c.stats())) }))
 	}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return c, registry

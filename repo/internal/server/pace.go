@@ -11,12 +11,8 @@ import (
 // pace wraps the answer to a read: it counts what reaches the client and
 // gives up on clients that are too slow, who would otherwise hold
 // connections for ever.
-func (s *Server) pace(w http.ResponseWriter, blob bool) *pacedWriter {
-	count := &s.counters.metaBytes
-	if blob {
-		count = &s.counters.blobBytes
-	}
-	return &pacedWriter{ResponseWriter: w, count: count, deadline: s.deadline()}
+func (s *Server) pace(w http.ResponseWriter, kind string) *pacedWriter {
+	return &pacedWriter{ResponseWriter: w, count: s.counters.bytes[kind], deadline: s.deadline()}
 }
 
 // deadline is when a client must have moved that many bytes.

@@ -52,15 +52,16 @@ func (o Options) withDefaults() Options {
 
 // Server serves one repository. One process at a time may serve it.
 type Server struct {
-	opts     Options
-	log      *slog.Logger
-	home     *home.Home
-	ingest   *ingest.Ingest
-	tree     *os.Root
-	counters *counters
-	registry *prometheus.Registry
-	uploads  chan struct{} // a token for each upload request
-	release  func()        // of the claim on the uploads directory
+	opts       Options
+	log        *slog.Logger
+	home       *home.Home
+	ingest     *ingest.Ingest
+	tree       *os.Root
+	counters   *counters
+	registry   *prometheus.Registry
+	compressor *compressor
+	uploads    chan struct{} // a token for each upload request
+	release    func()        // of the claim on the uploads directory
 }
 
 // New prepares to serve: it claims the repository's uploads, and finishes or
@@ -73,8 +74,9 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: o, log: o.Log, home: o.Home, release: release,
-		ingest:  ingest.New(o.Home, o.Log, o.Limits, o.Processors),
-		uploads: make(chan struct{}, o.Uploads),
+		ingest:     ingest.New(o.Home, o.Log, o.Limits, o.Processors),
+		uploads:    make(chan struct{}, o.Uploads),
+		compressor: newCompressor(o.Processors),
 	}
 	if err := s.open(ctx); err != nil {
 		s.Close()
@@ -150,7 +152,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 // Handler returns everything that is served.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, top := range []string{"metadata", "keys", "data", "blobs", "packs"} {
+	for _, top := range []string{"metadata", "keys", "data", "blobs", "packs", "deltas"} {
 		mux.HandleFunc("GET /"+top+"/", s.serveTree)
 	}
 	mux.HandleFunc("POST /upload/{role}", s.upload(s.openUpload))

@@ -3,7 +3,6 @@ package server_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -180,12 +179,12 @@ func assertStats(t *testing.T, c *uploadtest.Client, blobBytes, blobRequests int
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stats map[string]int64
-	if err := json.Unmarshal(b, &stats); err != nil {
+	var stats server.Stats
+	if err := repo.DecodeStrict(b, &stats); err != nil {
 		t.Fatal(err)
 	}
-	if stats["blob_bytes_served"] != blobBytes || stats["blob_requests"] != blobRequests || stats["meta_bytes_served"] == 0 {
-		t.Errorf("stats are %v, want %d bytes of blobs in %d requests", stats, blobBytes, blobRequests)
+	if stats.BlobBytes != blobBytes || stats.BlobRequests != blobRequests || stats.MetaBytes == 0 {
+		t.Errorf("stats are %+v, want %d bytes of blobs in %d requests", stats, blobBytes, blobRequests)
 	}
 }
 

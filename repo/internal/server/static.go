@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -18,7 +19,8 @@ import (
 // served matches the paths of the static tree: nothing else in the directory
 // is shown, temporary files and listings included.
 var served = regexp.MustCompile(`^(?:metadata/(?:timestamp|[1-9][0-9]{0,17}\.[a-z0-9-]{1,34})\.json|` +
-	`keys/[a-z0-9-]{1,34}/[1-9][0-9]{0,17}\.json|(?:data|blobs|packs)/[0-9a-f]{2}/[0-9a-f]{64})$`)
+	`keys/[a-z0-9-]{1,34}/[1-9][0-9]{0,17}\.json|(?:data|blobs|packs)/[0-9a-f]{2}/[0-9a-f]{64}|` +
+	`deltas/[0-9a-f]{2}/[0-9a-f]{64}-[0-9a-f]{64})$`)
 
 // How long caches may keep what they were given.
 const (
@@ -30,11 +32,11 @@ const (
 // serveTree serves a file of the static tree.
 func (s *Server) serveTree(w http.ResponseWriter, r *http.Request) {
 	p := strings.TrimPrefix(r.URL.Path, "/")
-	blob := strings.HasPrefix(p, "blobs/")
-	if blob && r.Method == http.MethodGet {
+	kind := kindOf(p)
+	if kind == "blobs" && r.Method == http.MethodGet {
 		s.counters.blobRequests.Add(1)
 	}
-	paced := s.pace(w, blob)
+	paced := s.pace(w, kind)
 	if !served.MatchString(p) {
 		notFound(paced)
 		return
@@ -67,8 +69,33 @@ func (s *Server) serveTree(w http.ResponseWriter, r *http.Request) {
 	}
 	header.Set("Content-Type", contentType(p))
 	header.Set("Cache-Control", immutable)
-	header.Set("ETag", entityTag(p, info))
-	http.ServeContent(paced, r, "", info.ModTime(), f)
+	s.serveFile(paced, r, p, f, info)
+}
+
+// serveFile serves an open file, compressed where that pays. The compressed
+// form has a tag of its own (RFC 9110, 8.8.3).
+func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, p string, f *os.File, info fs.FileInfo) {
+	header, tag := w.Header(), entityTag(p, info)
+	compressible := contentType(p) == jsonType && info.Size() >= compressFrom && info.Size() <= compressTo
+	if compressible {
+		header.Set("Vary", "Accept-Encoding")
+	}
+	if compressible && acceptsGzip(r) {
+		b, err := s.compressor.gzipped(r.Context(), p+" "+tag, f, info.Size())
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		if b != nil {
+			header.Set("ETag", strconv.Quote(tag+"-gzip"))
+			header.Set("Content-Encoding", "gzip")
+			header.Set("Content-Length", strconv.Itoa(len(b))) // which ServeContent leaves to us
+			http.ServeContent(w, r, "", info.ModTime(), bytes.NewReader(b))
+			return
+		}
+	}
+	header.Set("ETag", strconv.Quote(tag))
+	http.ServeContent(w, r, "", info.ModTime(), f)
 }
 
 // serveTimestamp serves the one file that changes. It is read whole first,
@@ -92,16 +119,20 @@ func (s *Server) serveTimestamp(w http.ResponseWriter, r *http.Request) {
 func entityTag(p string, info fs.FileInfo) string {
 	name := path.Base(p)
 	if _, err := repo.ParseHex(name); err == nil {
-		return strconv.Quote(name)
+		return name
 	}
-	return strconv.Quote(strconv.FormatInt(info.ModTime().UnixNano(), 36) + "-" + strconv.FormatInt(info.Size(), 36))
+	return strconv.FormatInt(info.ModTime().UnixNano(), 36) + "-" + strconv.FormatInt(info.Size(), 36)
 }
 
+const jsonType = "application/json"
+
 func contentType(p string) string {
-	if strings.HasPrefix(p, "blobs/") || strings.HasPrefix(p, "packs/") {
-		return "application/octet-stream"
+	for _, dir := range []string{"blobs/", "packs/", "deltas/"} {
+		if strings.HasPrefix(p, dir) {
+			return "application/octet-stream"
+		}
 	}
-	return "application/json"
+	return jsonType
 }
 
 // notFound answers for a file that is not there. It may be there soon: the
