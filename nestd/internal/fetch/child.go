@@ -99,6 +99,7 @@ func (w *worker) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+getRoute, w.serveGet)
 	mux.HandleFunc("POST "+blobRoute, w.serveBlob)
+	mux.HandleFunc("POST "+inflateRoute, serveInflate)
 	return mux
 }
 

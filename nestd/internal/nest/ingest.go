@@ -36,7 +36,8 @@ func (r *repository) ingest(ctx context.Context, publisher repo.Publisher, objec
 	if there, err := r.nest.State.HasIndex(ctx, object.Digest); err != nil || there {
 		return err
 	}
-	tree, documents, err := r.openIndex(ctx, object)
+	d := r.openDelta(ctx, publisher, object)
+	tree, documents, err := r.openIndex(ctx, object, d)
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func (r *repository) ingest(ctx context.Context, publisher repo.Publisher, objec
 			return &indexError{fmt.Errorf("the shards have over %d bytes", int64(maxIndex))}
 		}
 	}
-	if err := r.ingestShards(ctx, tree, total); err != nil {
+	if err := r.ingestShards(ctx, tree, total, d); err != nil {
 		return err
 	}
 	return r.nest.State.AddIndex(ctx, state.Index{
@@ -62,11 +63,12 @@ func (r *repository) ingest(ctx context.Context, publisher repo.Publisher, objec
 }
 
 // openIndex reads root and tables, the tables beside each other.
-func (r *repository) openIndex(ctx context.Context, object repo.Object) (*index.Tree, index.Documents, error) {
+func (r *repository) openIndex(ctx context.Context, object repo.Object, d *indexDelta) (*index.Tree, index.Documents, error) {
 	if object.Size < 0 || object.Size > index.MaxRoot {
 		return nil, nil, &indexError{fmt.Errorf("the root has %d bytes", object.Size)}
 	}
-	text, err := r.document(ctx, object)
+	d.readRoot(ctx, object)
+	text, err := r.document(ctx, object, d)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,6 +76,7 @@ func (r *repository) openIndex(ctx context.Context, object repo.Object) (*index.
 	if err != nil {
 		return nil, nil, &indexError{err}
 	}
+	d.readTables(ctx, root)
 	documents := index.Documents{object.Digest: text}
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
@@ -83,7 +86,7 @@ func (r *repository) openIndex(ctx context.Context, object repo.Object) (*index.
 			return nil, nil, &indexError{fmt.Errorf("a table has %d bytes", o.Size)}
 		}
 		g.Go(func() error {
-			text, err := r.document(gctx, o)
+			text, err := r.document(gctx, o, d)
 			mu.Lock()
 			defer mu.Unlock()
 			documents[o.Digest] = text
@@ -101,8 +104,11 @@ func (r *repository) openIndex(ctx context.Context, object repo.Object) (*index.
 }
 
 // document fetches an index document and checks it; those of earlier indexes
-// come from the database.
-func (r *repository) document(ctx context.Context, o repo.Object) ([]byte, error) {
+// come from the database, those that a delta has brought from there.
+func (r *repository) document(ctx context.Context, o repo.Object, d *indexDelta) ([]byte, error) {
+	if text := d.documents[o.Digest]; text != nil {
+		return text, nil
+	}
 	text, err := r.nest.State.IndexDocument(ctx, o.Digest)
 	if err == nil || !errors.Is(err, state.ErrNotFound) {
 		return text, err
@@ -122,13 +128,22 @@ func (r *repository) get(ctx context.Context, o repo.Object) ([]byte, error) {
 	return text, err
 }
 
-// ingestShards inserts the shards that the database lacks. If most are
-// missing they come in one stream; whatever that did not bring is fetched one
-// by one.
-func (r *repository) ingestShards(ctx context.Context, tree *index.Tree, total int64) error {
+// ingestShards inserts the shards that the database lacks. First come those
+// of the delta; if most are missing then, they come in one stream; whatever
+// that did not bring is fetched one by one.
+func (r *repository) ingestShards(ctx context.Context, tree *index.Tree, total int64, d *indexDelta) error {
 	missing, err := r.nest.State.MissingShards(ctx, tree.Root.Bits, tree.Shards())
 	if err != nil || len(missing) == 0 {
 		return err
+	}
+	if d.reader != nil {
+		err := r.insert(ctx, tree, func(ctx context.Context, out chan<- shardText) error {
+			return d.readShards(ctx, tree, missing, out)
+		})
+		d.done(ctx, err)
+		if missing, err = r.nest.State.MissingShards(ctx, tree.Root.Bits, tree.Shards()); err != nil || len(missing) == 0 {
+			return err
+		}
 	}
 	if len(missing) >= packFrom && len(missing) > len(tree.Shards())/2 {
 		err := r.nest.Fetcher.Stream(ctx, r.pin.URL, repo.PackPath(tree.Object.Digest), tablesSize(tree)+total, func(pack io.Reader) error {

@@ -227,6 +227,21 @@ func (s *State) HasIndex(ctx context.Context, root repo.Digest) (bool, error) {
 	return n > 0, err
 }
 
+// CurrentIndex returns the root of the index of a publisher that guests see,
+// or ErrNotFound.
+func (s *State) CurrentIndex(ctx context.Context, repository repo.Digest, publisher repo.Publisher) (root repo.Digest, err error) {
+	err = s.read(ctx, "look up index", func(tx *sql.Tx) error {
+		var d []byte
+		if err := tx.QueryRowContext(ctx, `SELECT digest FROM indexes WHERE repository = ? AND publisher = ? AND rank = ?`,
+			repository[:], string(publisher), rankCurrent).Scan(&d); err != nil {
+			return err
+		}
+		root, err = digest(d)
+		return err
+	})
+	return root, err
+}
+
 // IndexDocument returns the text of a root, a table or a shard, or
 // ErrNotFound. Shards are put together from their entries: the text is
 // canonical, so there is only one way.

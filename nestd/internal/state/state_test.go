@@ -271,6 +271,9 @@ func TestRanks(t *testing.T) {
 	}
 	for n, g := range generations {
 		addIndex(t, s, g, docs)
+		if _, err := s.CurrentIndex(ctx, repository, "alice"); (n == 0) != errors.Is(err, ErrNotFound) {
+			t.Errorf("generation %d is there and not shown: %v", n, err)
+		}
 		if n > 0 {
 			if _, err := admits(s, ref(fmt.Sprintf("new%d", n-1), "1")); !errors.Is(err, ErrNotFound) {
 				t.Errorf("generation %d admits before it is shown: %v", n, err)
@@ -278,6 +281,9 @@ func TestRanks(t *testing.T) {
 		}
 		for range 2 { // again: nothing changes
 			must(t, s.ShowIndexes(ctx, repository, []repo.Digest{g.Object.Digest}, nil))
+		}
+		if current, err := s.CurrentIndex(ctx, repository, "alice"); err != nil || current != g.Object.Digest {
+			t.Errorf("generation %d: current is %s, %v", n, current.Short(), err)
 		}
 		for m := range generations[:n+1] {
 			there, err := s.HasIndex(ctx, generations[m].Object.Digest)
