@@ -3,7 +3,10 @@ package bench
 import (
 	"context"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"stork/client"
@@ -20,7 +23,16 @@ type Index struct {
 	SolveMS        float64 `json:"solve_ms"`         // median of whole dry runs: metadata, solving, checking
 	EmptySolveMS   float64 `json:"empty_solve_ms"`   // the same before the packages were there
 	GuestPeakBytes int64   `json:"guest_peak_bytes"` // the largest resident size of such a run
+
+	Added               int              `json:"added"`                 // packages that were published then
+	RefreshBytes        int64            `json:"refresh_bytes"`         // that came over the nest's link for them, headers of all layers included
+	RefreshSentBytes    int64            `json:"refresh_sent_bytes"`    // that the nest sent
+	RefreshBytesByKind  map[string]int64 `json:"refresh_bytes_by_kind"` // bodies of the repository's answers
+	RefreshMilliseconds float64          `json:"refresh_ms"`            // of the nest's operator's refresh
 }
+
+// addedPackages is what a large repository gets on an ordinary day.
+const addedPackages = 100
 
 const solveRuns = 21
 
@@ -48,8 +60,78 @@ func MeasureIndex(ctx context.Context, l *lab, packages int) (*Index, error) {
 		return nil, err
 	}
 	ingest, err := l.ingest(ctx)
+	if err != nil {
+		return nil, err
+	}
 	figures.IngestSeconds = ingest.Seconds()
-	return figures, err
+	return figures, l.measureRefresh(ctx, figures)
+}
+
+// measureRefresh publishes some packages more and counts what the nest, which
+// has all others, fetches to know of them.
+func (l *lab) measureRefresh(ctx context.Context, figures *Index) error {
+	figures.Added = addedPackages
+	dir := filepath.Join(l.dir, "added")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	paths, err := addedBulk(figures.Packages, addedPackages, dir)
+	if err != nil {
+		return err
+	}
+	l.say("publishing %d packages more", addedPackages)
+	nest := l.tb.Nests()[0]
+	before, err := l.tb.Link(ctx, nest)
+	if err != nil {
+		return err
+	}
+	if err := l.tb.Upload(ctx, "alice", paths); err != nil {
+		return err
+	}
+	served, err := l.tb.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	if err := l.tb.Refresh(ctx); err != nil {
+		return err
+	}
+	figures.RefreshMilliseconds = milliseconds(time.Since(started))
+	after, err := l.tb.Link(ctx, nest)
+	if err != nil {
+		return err
+	}
+	figures.RefreshBytes, figures.RefreshSentBytes = after.Received-before.Received, after.Sent-before.Sent
+	now, err := l.tb.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	figures.RefreshBytesByKind = map[string]int64{}
+	for kind, bytes := range now.Repo.BytesServed {
+		if bytes -= served.Repo.BytesServed[kind]; bytes > 0 {
+			figures.RefreshBytesByKind[kind] = bytes
+		}
+	}
+	l.say("the nest received %d bytes over its link and sent %d; the bodies were:", figures.RefreshBytes, figures.RefreshSentBytes)
+	for _, kind := range slices.Sorted(maps.Keys(figures.RefreshBytesByKind)) {
+		l.say("%12s %8d", kind, figures.RefreshBytesByKind[kind])
+	}
+	return nil
+}
+
+// addedBulk writes the packages that follow the first ones of the made-up
+// distribution.
+func addedBulk(first, count int, dir string) ([]string, error) {
+	bulk := fixtures.Bulk{Seed: 1, Packages: first + count}
+	var paths []string
+	for n := first; n < first+count; n++ {
+		path, err := writePackage(dir, bulk.Spec(n))
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
 }
 
 // solve runs dry runs and returns the median time and the largest memory.

@@ -82,6 +82,6 @@ func (r *Report) writeGuests(b *strings.Builder) {
 
 func (r *Report) writeIndex(b *strings.Builder) {
 	i := r.Index
-	fmt.Fprintf(b, "\n## A large repository\n\n| | |\n|---|---|\n| packages | %d |\n| publish them all: read, sign, upload, verify, follow | %.1f s |\n| a nest takes the first index | %.2f s |\n| metadata and solving of one install (dry run, whole process) | %.1f ms |\n| the same with one package in the repository | %.1f ms |\n| largest resident size of that process | %.1f MB |\n",
-		i.Packages, i.PublishSeconds, i.IngestSeconds, i.SolveMS, i.EmptySolveMS, float64(i.GuestPeakBytes)/1e6)
+	fmt.Fprintf(b, "\n## A large repository\n\n| | |\n|---|---|\n| packages | %d |\n| publish them all: read, sign, upload, verify, follow | %.1f s |\n| a nest takes the first index | %.2f s |\n| metadata and solving of one install (dry run, whole process) | %.1f ms |\n| the same with one package in the repository | %.1f ms |\n| largest resident size of that process | %.1f MB |\n| what a nest receives to know of %d packages more, all headers included | %.1f kB |\n",
+		i.Packages, i.PublishSeconds, i.IngestSeconds, i.SolveMS, i.EmptySolveMS, float64(i.GuestPeakBytes)/1e6, i.Added, float64(i.RefreshBytes)/1e3)
 }

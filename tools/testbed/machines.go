@@ -229,6 +229,15 @@ func (t *Testbed) bootGuest(ctx context.Context, machine, guest, directory strin
 // nest serves them. A publisher other than alice is made known to the
 // repository first, but no guest trusts it.
 func (t *Testbed) Publish(ctx context.Context, as string, files []string) error {
+	if err := t.Upload(ctx, as, files); err != nil {
+		return err
+	}
+	return t.Refresh(ctx)
+}
+
+// Upload is Publish without the nests: they serve what is new when they have
+// next asked for it.
+func (t *Testbed) Upload(ctx context.Context, as string, files []string) error {
 	if _, err := repo.ParsePublisher(as); err != nil {
 		return fmt.Errorf("cannot publish: %w", err)
 	}
@@ -262,7 +271,7 @@ func (t *Testbed) Publish(ctx context.Context, as string, files []string) error 
 	if _, err := t.tool(ctx, publisherName, publisherUser, home, "stork", "publish", "-y", "--as", as, "@"+list); err != nil {
 		return fmt.Errorf("cannot publish: %w", err)
 	}
-	return t.Refresh(ctx)
+	return nil
 }
 
 // bring returns a path of a file that the publisher can read: a copy, at

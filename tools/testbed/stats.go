@@ -1,12 +1,15 @@
 package testbed
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -35,6 +38,38 @@ func (t *Testbed) Stats(ctx context.Context) (*Stats, error) {
 		}
 	}
 	return s, nil
+}
+
+// RepoMachine is the name of the machine that the repository runs on.
+const RepoMachine = repoName
+
+// Link reads the counters of a machine's link: of a nest, or RepoMachine.
+func (t *Testbed) Link(ctx context.Context, machine string) (LinkStats, error) {
+	var out bytes.Buffer
+	result, err := t.Exec(ctx, machine, Command{Args: []string{"cat", "/proc/self/net/dev"}, Stdout: &out})
+	if err == nil && result.Status != 0 {
+		err = fmt.Errorf("status %d", result.Status)
+	}
+	if err != nil {
+		return LinkStats{}, fmt.Errorf("cannot read the link of %s: %w", machine, err)
+	}
+	return parseLink(out.String())
+}
+
+// parseLink reads /proc/net/dev (proc_pid_net(5)): the first number of an
+// interface is bytes received, the ninth bytes sent.
+func parseLink(text string) (s LinkStats, err error) {
+	for line := range strings.Lines(text) {
+		name, numbers, _ := strings.Cut(line, ":")
+		fields := strings.Fields(numbers)
+		if strings.TrimSpace(name) != "eth0" || len(fields) < 9 {
+			continue
+		}
+		received, err := strconv.ParseInt(fields[0], 10, 64)
+		sent, sentErr := strconv.ParseInt(fields[8], 10, 64)
+		return LinkStats{Received: received, Sent: sent}, errors.Join(err, sentErr)
+	}
+	return s, errors.New("there is no eth0 in /proc/net/dev")
 }
 
 func (t *Testbed) nestStats(ctx context.Context, nest string) (NestStats, error) {

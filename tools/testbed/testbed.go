@@ -41,9 +41,17 @@ type Stats struct {
 
 // RepoStats counts what the repository has served since it started.
 type RepoStats struct {
-	BlobBytesServed int64 `json:"blob_bytes_served"`
-	MetaBytesServed int64 `json:"meta_bytes_served"`
-	BlobRequests    int64 `json:"blob_requests"`
+	BlobBytesServed int64            `json:"blob_bytes_served"`
+	MetaBytesServed int64            `json:"meta_bytes_served"`
+	BytesServed     map[string]int64 `json:"bytes_served"` // by kind: see the repository's statistics
+	BlobRequests    int64            `json:"blob_requests"`
+}
+
+// LinkStats counts what went over a machine's link since it was made, in
+// bytes as the kernel counts them: with the headers of all layers.
+type LinkStats struct {
+	Received int64 // by the machine
+	Sent     int64
 }
 
 // NestStats says what a nest has fetched and holds. Bytes of the store are
