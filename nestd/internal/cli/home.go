@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"stork/client"
+	"stork/nestd/internal/fetch"
 	"stork/repo"
 	"stork/repo/durable"
 	"stork/repo/program"
@@ -33,10 +34,11 @@ func (h *home) path(name string) string { return filepath.Join(h.dir, name) }
 
 // config is nest.json.
 type config struct {
-	Format int    `json:"format"`
-	Proxy  string `json:"proxy,omitempty"` // of the fetcher
-	RunDir string `json:"run_dir"`
-	User   string `json:"user,omitempty"` // of the children
+	Format   int          `json:"format"`
+	Proxy    string       `json:"proxy,omitempty"` // of the fetcher
+	RunDir   string       `json:"run_dir"`
+	Transfer fetch.Config `json:"transfer,omitzero"`
+	User     string       `json:"user,omitempty"` // of the children
 }
 
 const (
@@ -65,6 +67,9 @@ func (h *home) load() (*config, error) {
 		err = errors.New("too large")
 	} else if err = repo.DecodeStrict(b, c); err == nil && (c.Format != configFormat || !filepath.IsAbs(c.RunDir)) {
 		err = fmt.Errorf("format %d is unknown, or run_dir is no absolute path", c.Format)
+	}
+	if err == nil {
+		err = c.Transfer.Check()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", h.path(configName), err)

@@ -11,17 +11,23 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"stork/nestd/internal/fetch/transfer"
 	"stork/repo"
 )
 
 // childTries is how often one request is given to a child: each failure but
 // the last is a child that died with it.
 const childTries = 4
+
+// childTriesWithProgress is how often a blob is, when each child brought
+// something of it.
+const childTriesWithProgress = 200
 
 // Get reads the small file at path below baseURL, of at most max bytes. The
 // error wraps fs.ErrNotExist if the server says that there is none, else
@@ -87,39 +93,106 @@ func (f *Fetcher) Stream(ctx context.Context, baseURL, path string, max int64, r
 
 // Request names a blob.
 type Request struct {
-	BaseURL  string
+	BaseURL  string // of the repository that has it; its mirrors are asked too
 	Path     string
 	Object   repo.Object
-	Progress func(done, total int64) // bytes; may be nil; called ten times a second at most
+	Priority transfer.Priority
+	Progress func(Progress) // may be nil; called ten times a second at most
+}
+
+// Progress is how far a blob is.
+type Progress struct {
+	Done, Total int64 // bytes
+	Fetched     int64 // bytes that came over the network
+	Peers       int   // servers and peers that are sending
+}
+
+// Result says where a blob came from. It is right also when there is an error.
+type Result struct {
+	Fetched int64            // bytes that came over the network
+	Sources []transfer.Entry // in order of what they brought
+}
+
+// add counts what one more child has brought.
+func (r *Result) add(last *blobEvent, object repo.Object) {
+	// A blob can come several times over, if it was damaged; what goes beyond
+	// that is no child's that is to be believed.
+	r.Fetched += min(max(last.Fetched, 0), 16*object.Size)
+	for _, entry := range last.Sources {
+		i := slices.IndexFunc(r.Sources, func(e transfer.Entry) bool { return e.Source == entry.Source })
+		if i < 0 {
+			r.Sources = append(r.Sources, entry)
+			continue
+		}
+		r.Sources[i].Received += entry.Received
+		r.Sources[i].Used += entry.Used
+		r.Sources[i].Dropped += entry.Dropped
+		r.Sources[i].Verdict += entry.Verdict
+	}
 }
 
 // Blob brings a blob into the spool and opens it there, at its beginning.
 // What an earlier try has left is gone on with. The child has checked the
 // digest, but whoever reads the file must check it again, for the child can
-// still write to it. fetched is the number of bytes that came over the
-// network, also when there is an error, which wraps fs.ErrNotExist,
-// ErrUnreachable, ErrMismatch or ErrNoSpace. When done with the blob, close
-// the file and call [Fetcher.Discard].
-func (f *Fetcher) Blob(ctx context.Context, r Request) (file *os.File, fetched int64, err error) {
-	address := join(r.BaseURL, r.Path)
-	err = f.ask(ctx, blobRoute, blobRequest{URL: address, Object: r.Object}, func(answer *http.Response) error {
-		if answer.StatusCode != http.StatusOK {
-			return fmt.Errorf("the fetcher refuses: %s", message(answer.Body))
-		}
-		last, err := follow(answer.Body, r)
-		fetched += min(max(last.Fetched, 0), 2*r.Object.Size)
-		if err != nil {
-			return err
-		}
-		return last.err()
-	})
+// still write to it. The error wraps fs.ErrNotExist, ErrUnreachable,
+// ErrMismatch or ErrNoSpace. When done with the blob, close the file and call
+// [Fetcher.Discard].
+func (f *Fetcher) Blob(ctx context.Context, r Request) (*os.File, Result, error) {
+	var result Result
+	err := f.bring(ctx, r, &result)
+	var file *os.File
 	if err == nil {
 		file, err = f.openSpooled(r.Object.Digest.Hex(), r.Object.Size)
 	}
 	if err != nil {
-		return nil, fetched, fmt.Errorf("cannot fetch %s: %w", address, err)
+		return nil, result, fmt.Errorf("cannot fetch %s: %w", join(r.BaseURL, r.Path), err)
 	}
-	return file, fetched, nil
+	return file, result, nil
+}
+
+// bring has children fetch the blob until one has not broken off, or several
+// in a row have without bringing anything.
+func (f *Fetcher) bring(ctx context.Context, r Request, result *Result) error {
+	request := blobRequest{Object: r.Object, Places: f.places(r), Priority: r.Priority}
+	for try := 1; ; try++ {
+		var last blobEvent
+		err := f.ask(ctx, blobRoute, request, func(answer *http.Response) error {
+			if answer.StatusCode != http.StatusOK {
+				return fmt.Errorf("the fetcher refuses: %s", message(answer.Body))
+			}
+			last = blobEvent{}
+			if err := follow(answer.Body, r, &last); err != nil {
+				if last.Fetched >= minProgress && try < childTriesWithProgress {
+					return &progressError{err}
+				}
+				return err
+			}
+			return last.err()
+		})
+		result.add(&last, r.Object)
+		var progress *progressError
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !errors.As(err, &progress) {
+			return err
+		}
+		f.options.Log.Warn("fetcher broke off, the next one goes on", "digest", r.Object.Digest, "done", last.Done)
+	}
+}
+
+// progressError says that the child broke off after it had brought something.
+type progressError struct{ err error }
+
+func (e *progressError) Error() string { return e.err.Error() }
+
+// places are the addresses of a blob, the repository's own first.
+func (f *Fetcher) places(r Request) []string {
+	places := []string{join(r.BaseURL, r.Path)}
+	for _, mirror := range f.options.Config.Mirrors[r.BaseURL] {
+		places = append(places, join(mirror, r.Path))
+	}
+	return places
 }
 
 // Discard removes a blob from the spool.
@@ -131,28 +204,30 @@ func (f *Fetcher) Discard(o repo.Object) error {
 	return nil
 }
 
-// follow reads events until the last one.
-func follow(body io.Reader, r Request) (blobEvent, error) {
-	var event blobEvent
+// follow reads events until the last one, and keeps the newest in event.
+func follow(body io.Reader, r Request, event *blobEvent) error {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(make([]byte, 0, 4<<10), maxLine)
 	for lines.Scan() {
 		var next blobEvent
 		if err := repo.DecodeStrict(lines.Bytes(), &next); err != nil {
-			return event, err
+			return err
 		}
-		event = next
+		*event = next
 		if r.Progress != nil {
-			r.Progress(min(max(event.Done, 0), r.Object.Size), r.Object.Size)
+			r.Progress(Progress{
+				Done: min(max(next.Done, 0), r.Object.Size), Total: r.Object.Size,
+				Fetched: max(next.Fetched, 0), Peers: max(next.Peers, 0),
+			})
 		}
-		if event.Result != "" {
-			return event, nil
+		if next.Result != "" {
+			return nil
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return event, &childError{err}
+		return &childError{err}
 	}
-	return event, &childError{io.ErrUnexpectedEOF}
+	return &childError{io.ErrUnexpectedEOF}
 }
 
 func (e blobEvent) err() error {

@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stork/nestd/confine"
+	"stork/nestd/internal/fetch/transfer"
+	"stork/nestd/internal/fetch/transfer/web"
 	"stork/repo"
 )
 
@@ -50,11 +51,10 @@ func Child(ctx context.Context, config string, log *slog.Logger) error {
 	if err := file.Close(); err != nil {
 		return fmt.Errorf("cannot start fetcher: inherited socket: %w", err)
 	}
-	transport, err := newTransport(c)
+	worker, err := newWorker(&c, log)
 	if err != nil {
 		return fmt.Errorf("cannot start fetcher: %w", err)
 	}
-	worker := &worker{http: transport, tuning: c.Tuning, log: log}
 	server := &http.Server{Handler: worker.handler(), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
@@ -66,8 +66,9 @@ func Child(ctx context.Context, config string, log *slog.Logger) error {
 
 // childConfig is the child's one argument, as JSON.
 type childConfig struct {
-	Proxy  string `json:"proxy,omitempty"`
-	Tuning Tuning `json:"tuning"`
+	Proxy  string     `json:"proxy,omitempty"`
+	Config Config     `json:"config"`
+	Tuning web.Tuning `json:"tuning"`
 }
 
 // confineChild makes the spool the working directory, so that no directory
@@ -82,7 +83,7 @@ func confineChild() error {
 	if err := unix.Close(spoolFD); err != nil {
 		return fmt.Errorf("cannot enter spool: %w", err)
 	}
-	if err := confine.SetLimits(confine.Limits{Memory: childMemory, FileSize: repo.MaxBlob, OpenFiles: childOpenFiles}); err != nil {
+	if err := confine.SetLimits(confine.Limits{Memory: childMemory, FileSize: repo.MaxBlob + transfer.MaxMap, OpenFiles: childOpenFiles}); err != nil {
 		return err
 	}
 	return confine.Landlock([]string{"."}, true)
@@ -90,9 +91,24 @@ func confineChild() error {
 
 // worker answers the daemon's requests.
 type worker struct {
-	http   *http.Client
-	tuning Tuning
-	log    *slog.Logger
+	client    *web.Client
+	scheduler *transfer.Scheduler
+	log       *slog.Logger
+}
+
+// newWorker makes a worker whose spool is the working directory.
+func newWorker(c *childConfig, log *slog.Logger) (*worker, error) {
+	client, err := web.NewClient(web.ClientOptions{Proxy: c.Proxy, Tuning: c.Tuning})
+	if err != nil {
+		return nil, err
+	}
+	spool, err := os.OpenRoot(".")
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{client: client, log: log}
+	w.open(&c.Config, spool)
+	return w, nil
 }
 
 func (w *worker) handler() http.Handler {
@@ -114,26 +130,4 @@ func decodeRequest(out http.ResponseWriter, in *http.Request, v any) bool {
 		return false
 	}
 	return true
-}
-
-// serveBlob streams progress while it fetches.
-func (w *worker) serveBlob(out http.ResponseWriter, in *http.Request) {
-	var request blobRequest
-	if !decodeRequest(out, in, &request) {
-		return
-	}
-	lines := json.NewEncoder(out)
-	flush := http.NewResponseController(out)
-	job := &blobJob{worker: w, request: request, tell: func(e blobEvent) {
-		// A daemon that is gone has cancelled in.Context; nothing to do here.
-		if lines.Encode(e) == nil {
-			_ = flush.Flush()
-		}
-	}}
-	err := job.run(in.Context())
-	last := blobEvent{Done: job.done, Fetched: job.fetched, Result: resultOf(err)}
-	if err != nil {
-		last.Message = err.Error()
-	}
-	job.tell(last)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stork/nestd/confine"
+	"stork/nestd/internal/fetch/transfer/web"
 )
 
 // What an error of this package wraps, so that the core can choose the wire
@@ -37,7 +39,8 @@ type Options struct {
 	Spool     string   // the directory that it writes; made if absent, and given to the child's user
 	SocketDir string   // a directory for the socket; made if absent
 	Proxy     string   // address of an HTTP proxy; empty: none
-	Tuning    Tuning
+	Config    Config
+	Tuning    web.Tuning // for tests, which have no time
 	Log       *slog.Logger
 }
 
@@ -62,11 +65,14 @@ func Start(ctx context.Context, o Options) (*Fetcher, error) {
 	if o.Exe == "" {
 		o.Exe = "/proc/self/exe"
 	}
+	if err := o.Config.Check(); err != nil {
+		return nil, fmt.Errorf("cannot start fetcher: %w", err)
+	}
 	f := &Fetcher{options: o, done: make(chan struct{}), tags: newTagCache()}
 	if err := f.prepare(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start fetcher: %w", err), f.closeFiles())
 	}
-	config, err := json.Marshal(childConfig{Proxy: o.Proxy, Tuning: o.Tuning})
+	config, err := json.Marshal(childConfig{Proxy: o.Proxy, Config: o.Config, Tuning: o.Tuning})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start fetcher: %w", err), f.closeFiles())
 	}
@@ -198,6 +204,11 @@ func (f *Fetcher) startChild(ctx context.Context, config string) (*confine.Proce
 	return process, nil
 }
 
+// maxRestartStep bounds the pause before a child is replaced to 1.6 s: a
+// server that can make children die costs that, and no more of what others
+// serve.
+const maxRestartStep = 6
+
 // supervise replaces the child whenever it dies.
 func (f *Fetcher) supervise(ctx context.Context, config string, process *confine.Process) {
 	defer close(f.done)
@@ -214,7 +225,7 @@ func (f *Fetcher) supervise(ctx context.Context, config string, process *confine
 			failures = 0
 		}
 		failures++
-		if pause(ctx, 50*time.Millisecond, failures) != nil {
+		if pause(ctx, 50*time.Millisecond, min(failures, maxRestartStep)) != nil {
 			return
 		}
 		var err error
@@ -248,6 +259,19 @@ func (f *Fetcher) openSpooled(name string, size int64) (*os.File, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
+}
+
+// pause sleeps between half and all of base times two to the power of n-1,
+// 30 s at most.
+func pause(ctx context.Context, base time.Duration, n int) error {
+	delay := min(base<<min(n-1, 16), 30*time.Second)
+	delay = delay/2 + rand.N(delay/2+1)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(delay):
+		return nil
+	}
 }
 
 // drain reads what is left of an answer, a little, so that its connection can

@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +8,8 @@ import (
 	"net/http"
 
 	"github.com/klauspost/compress/zstd"
+
+	"stork/nestd/internal/fetch/transfer/web"
 )
 
 // serveGet passes a small file through.
@@ -17,12 +18,11 @@ func (w *worker) serveGet(out http.ResponseWriter, in *http.Request) {
 	if !decodeRequest(out, in, &request) {
 		return
 	}
-	tuning := w.tuning.withDefaults()
-	ctx, seen, end := watchStall(in.Context(), tuning)
-	defer end()
-	answer, err := w.openURL(ctx, request.URL, http.Header{"If-None-Match": etags(request.ETag)})
+	ctx, watch := w.client.Watch(in.Context())
+	defer watch.Stop()
+	answer, err := w.client.Get(ctx, request.URL, http.Header{"If-None-Match": etags(request.ETag)})
 	if err != nil {
-		http.Error(out, causeOf(ctx, err).Error(), statusOf(err))
+		http.Error(out, web.Cause(ctx, err).Error(), statusOf(err))
 		return
 	}
 	defer answer.Body.Close()
@@ -41,8 +41,8 @@ func (w *worker) serveGet(out http.ResponseWriter, in *http.Request) {
 	if tag := answer.Header.Get("ETag"); tag != "" && len(tag) < 1024 {
 		out.Header().Set("ETag", tag)
 	}
-	if err := pass(out, stallReader{answer.Body, seen}, request); err != nil {
-		w.log.Info("fetch interrupted", "url", request.URL, "err", causeOf(ctx, err))
+	if err := pass(out, watch.Reader(answer.Body), request); err != nil {
+		w.log.Info("fetch interrupted", "url", request.URL, "err", web.Cause(ctx, err))
 		panic(http.ErrAbortHandler) // the daemon must not take half a file for a whole one
 	}
 }
@@ -70,45 +70,6 @@ func etags(tag string) []string {
 		return nil
 	}
 	return []string{tag}
-}
-
-// permanentError is a refusal that asking again will not change.
-type permanentError struct{ status string }
-
-func (e *permanentError) Error() string { return "HTTP status " + e.status }
-
-// openURL sends one GET request. An absent file is [fs.ErrNotExist], another
-// refusal a permanentError.
-func (w *worker) openURL(ctx context.Context, address string, header http.Header) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, &permanentError{err.Error()}
-	}
-	if err := checkURL(request.URL); err != nil {
-		return nil, &permanentError{err.Error()}
-	}
-	for key, values := range header {
-		if values != nil {
-			request.Header[key] = values
-		}
-	}
-	request.Header.Set("User-Agent", "nestd")
-	answer, err := w.http.Do(request)
-	if err != nil {
-		return nil, causeOf(ctx, err)
-	}
-	switch code := answer.StatusCode; {
-	case code == http.StatusNotFound || code == http.StatusGone:
-		err = fs.ErrNotExist
-	case code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || code == http.StatusRequestedRangeNotSatisfiable:
-		return answer, nil
-	case code >= 400 && code < 500:
-		err = &permanentError{answer.Status}
-	default:
-		return answer, nil
-	}
-	answer.Body.Close()
-	return nil, err
 }
 
 // statusOf is how the child tells the daemon why a get failed.

@@ -1,6 +1,9 @@
 package fetch
 
-import "stork/repo"
+import (
+	"stork/nestd/internal/fetch/transfer"
+	"stork/repo"
+)
 
 // What daemon and child say to each other: HTTP over a unix socket, one route
 // for small files and one for blobs.
@@ -23,16 +26,19 @@ type getRequest struct {
 // blobRequest asks for a file in the spool, named by its digest in
 // hexadecimal. The answer is a stream of blobEvents.
 type blobRequest struct {
-	URL    string      `json:"url"`
-	Object repo.Object `json:"object"`
+	Object   repo.Object       `json:"object"`
+	Places   []string          `json:"places"` // addresses, best first
+	Priority transfer.Priority `json:"priority"`
 }
 
 // blobEvent is one line. The last one has Result set.
 type blobEvent struct {
-	Done    int64      `json:"done"`    // bytes of the blob in the spool
-	Fetched int64      `json:"fetched"` // bytes that this request brought
-	Result  blobResult `json:"result,omitempty"`
-	Message string     `json:"message,omitempty"`
+	Done    int64            `json:"done"`    // bytes of the blob in the spool
+	Fetched int64            `json:"fetched"` // bytes that came over the network for this transfer
+	Peers   int              `json:"peers"`   // servers and peers that are sending
+	Sources []transfer.Entry `json:"sources,omitempty"`
+	Result  blobResult       `json:"result,omitempty"`
+	Message string           `json:"message,omitempty"`
 }
 
 // blobResult is how a blob request ended.
@@ -51,5 +57,5 @@ const (
 // bytes.
 const (
 	maxRequest = 64 << 10
-	maxLine    = 64 << 10
+	maxLine    = 256 << 10
 )

@@ -12,6 +12,7 @@ import (
 
 	"stork/nestd/api"
 	"stork/nestd/internal/fetch"
+	"stork/nestd/internal/fetch/transfer"
 	"stork/nestd/internal/state"
 	"stork/nestd/store"
 	"stork/nestd/unpack"
@@ -135,12 +136,13 @@ func (b *build) download(ctx context.Context) (*os.File, error) {
 		return nil, fmt.Errorf("%w: the blob has %d bytes", errTooLarge, object.Size)
 	}
 	b.job.report(api.Fetching, 0, object.Size)
-	file, n, err := b.nest.Fetcher.Blob(ctx, fetch.Request{
-		BaseURL: b.repository.pin.URL, Path: repo.BlobPath(object.Digest), Object: object,
-		Progress: func(done, total int64) { b.job.report(api.Fetching, done, total) },
+	file, result, err := b.nest.Fetcher.Blob(ctx, fetch.Request{
+		BaseURL: b.repository.pin.URL, Path: repo.BlobPath(object.Digest), Object: object, Priority: transfer.Interactive,
+		Progress: func(p fetch.Progress) { b.job.report(api.Fetching, p.Done, p.Total) },
 	})
-	b.fetched = n
-	if n > 0 {
+	b.fetched = result.Fetched
+	b.nest.Log.Info("fetched", "digest", object.Digest, "bytes", result.Fetched, "sources", result.Sources)
+	if n := result.Fetched; n > 0 {
 		// The nest's life and not ctx: the bytes came, whoever left since.
 		if err := b.nest.State.AddFetched(context.WithoutCancel(ctx), n); err != nil {
 			b.nest.Log.Error("cannot count fetched bytes", "err", err)

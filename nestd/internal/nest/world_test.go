@@ -27,6 +27,7 @@ import (
 	"stork/nestd/api"
 	"stork/nestd/internal/attach"
 	"stork/nestd/internal/fetch"
+	"stork/nestd/internal/fetch/transfer/web"
 	"stork/nestd/internal/state"
 	"stork/nestd/store"
 	"stork/nestd/unpack"
@@ -277,7 +278,7 @@ func openNestAt(ctx context.Context, dir string, pin api.RepositoryPin, disk dur
 	if o.Fetcher, err = fetch.Start(ctx, fetch.Options{
 		Args: []string{"test-fetcher"}, UID: 65534, GID: 65534, Log: log,
 		Spool: filepath.Join(dir, "spool"), SocketDir: filepath.Join(run, "fetcher"),
-		Tuning: fetch.Tuning{Stall: 2 * time.Second, Backoff: 10 * time.Millisecond, Tries: 3},
+		Tuning: web.Tuning{Stall: 2 * time.Second, Backoff: 10 * time.Millisecond, Tries: 3},
 	}); err != nil {
 		return nil, err
 	}

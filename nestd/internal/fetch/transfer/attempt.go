@@ -16,6 +16,7 @@ type attempt struct {
 	running  int
 	ended    chan ended
 	reasons  []error   // by lane
+	over     []bool    // by lane: it has ended
 	mark     time.Time // since when there was less than enough progress
 	stored   int64     // at that time
 }
@@ -34,7 +35,7 @@ func (t *transfer) attempt(ctx context.Context, blob *Blob) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	a := &attempt{
-		transfer: t, blob: blob, lanes: lanes, ended: make(chan ended), reasons: make([]error, len(lanes)),
+		transfer: t, blob: blob, lanes: lanes, ended: make(chan ended), reasons: make([]error, len(lanes)), over: make([]bool, len(lanes)),
 	}
 	err := a.work(ctx)
 	cancel()
@@ -102,7 +103,7 @@ func (a *attempt) end(ctx context.Context, e ended) error {
 	if errors.As(e.err, new(*SpoolError)) {
 		return e.err
 	}
-	a.reasons[e.lane] = e.err
+	a.reasons[e.lane], a.over[e.lane] = e.err, true
 	select {
 	case <-a.blob.Done():
 		return nil
@@ -115,14 +116,10 @@ func (a *attempt) end(ctx context.Context, e ended) error {
 	if a.running > 0 {
 		return nil
 	}
-	var reason error
-	for _, err := range a.reasons {
-		reason = worse(reason, err)
+	if reason := a.reason(); reason != nil {
+		return reason
 	}
-	if reason == nil {
-		reason = ErrStalled // methods that give up without a reason
-	}
-	return reason
+	return ErrStalled // methods that give up without a reason
 }
 
 // watch starts the next lane when there is too little progress, and gives up
@@ -133,7 +130,8 @@ func (a *attempt) watch(ctx context.Context, now time.Time) error {
 		a.mark, a.stored = now, stored
 		return nil
 	}
-	if now.Sub(a.mark) < a.lanes[a.started-1].Stall {
+	patience := a.patience()
+	if patience == 0 || now.Sub(a.mark) < patience {
 		return nil
 	}
 	if a.started < len(a.lanes) {
@@ -142,7 +140,39 @@ func (a *attempt) watch(ctx context.Context, now time.Time) error {
 		a.start(ctx)
 		return nil
 	}
+	if reason := a.reason(); reason != nil {
+		return reason
+	}
 	return ErrStalled
+}
+
+// patience is how long there may be too little progress: until the next lane
+// joins, that of the last one that did; then the longest of those that work. 0
+// is without end.
+func (a *attempt) patience() time.Duration {
+	if a.started < len(a.lanes) {
+		return a.lanes[a.started-1].Stall
+	}
+	var longest time.Duration
+	for i, lane := range a.lanes {
+		if a.over[i] {
+			continue
+		}
+		if lane.Stall == 0 {
+			return 0
+		}
+		longest = max(longest, lane.Stall)
+	}
+	return longest
+}
+
+// reason is why no lane could do more; nil if none has said so.
+func (a *attempt) reason() error {
+	var reason error
+	for _, err := range a.reasons {
+		reason = worse(reason, err)
+	}
+	return reason
 }
 
 // setPeers notes how many peers lane i has.

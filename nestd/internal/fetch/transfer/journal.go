@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"stork/repo"
 )
 
 // journal is the map of what is there of a blob, which lies behind the blob's
@@ -29,14 +31,17 @@ type journal struct {
 }
 
 const (
-	journalMagic   = "storkmap\x01"
-	journalHeader  = 16
-	minBlockShift  = 9
-	maxBlockShift  = 20
-	wantedBlocks   = 8192
-	blocksPerByte  = 8
-	maxJournalSize = journalHeader + (64<<30)>>maxBlockShift/blocksPerByte
+	journalMagic  = "storkmap\x01"
+	journalHeader = 16
+	minBlockShift = 9
+	maxBlockShift = 20
+	wantedBlocks  = 8192
+	blocksPerByte = 8
 )
+
+// MaxMap is the most that lies behind a blob of the spool until it is whole,
+// in bytes.
+const MaxMap = journalHeader + repo.MaxBlob>>maxBlockShift/blocksPerByte
 
 func newJournal(file *os.File, size int64) *journal {
 	j := &journal{file: file, size: size}

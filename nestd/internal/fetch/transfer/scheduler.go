@@ -17,9 +17,10 @@ type Lane struct {
 	Method  Method
 	MinSize int64 // bytes; smaller blobs do without this method
 
-	// Stall is how long the method may bring less than Options.Progress before
-	// the next lane joins it; for the last lane, and when all have joined, how
-	// long all of them may.
+	// Stall is how long there may be less progress than Options.Progress while
+	// this method works, before the next lane joins it. When all have joined,
+	// the transfer fails after the longest Stall of those that still work. 0:
+	// the method watches itself, and ends when it is time to.
 	Stall time.Duration
 }
 

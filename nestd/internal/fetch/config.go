@@ -1,0 +1,43 @@
+package fetch
+
+import (
+	"fmt"
+	"net/url"
+)
+
+// Config says how a nest fetches. It comes from the nest's own configuration,
+// and goes to the child. The zero value is that of a nest with nothing but
+// its repositories.
+type Config struct {
+	// Mirrors are, by the repository's address, further addresses of the same
+	// tree. The repository itself is asked first.
+	Mirrors map[string][]string `json:"mirrors,omitempty"`
+
+	// Connections is how many a large blob takes to web servers; 0: 4.
+	Connections int `json:"connections,omitempty"`
+}
+
+// Bounds of the configuration.
+const (
+	maxMirrors     = 64
+	maxConnections = 64
+)
+
+// Check refuses what can not be meant.
+func (c *Config) Check() error {
+	for repository, mirrors := range c.Mirrors {
+		if len(mirrors) > maxMirrors {
+			return fmt.Errorf("%d mirrors of %s are too many", len(mirrors), repository)
+		}
+		for _, mirror := range append([]string{repository}, mirrors...) {
+			u, err := url.Parse(mirror)
+			if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+				return fmt.Errorf("%q is no http or https address of a repository", mirror)
+			}
+		}
+	}
+	if c.Connections < 0 || c.Connections > maxConnections {
+		return fmt.Errorf("%d connections for one package are not possible, %d are", c.Connections, maxConnections)
+	}
+	return nil
+}

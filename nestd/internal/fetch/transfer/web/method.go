@@ -1,0 +1,108 @@
+package web
+
+import (
+	"context"
+	"net/url"
+	"sync"
+	"time"
+
+	"stork/nestd/internal/fetch/transfer"
+)
+
+// Options say how a [Method] works.
+type Options struct {
+	Name   string // of the method, for ledgers
+	Client *Client
+
+	// Places returns the addresses at which a blob may be, best first; nil:
+	// those of the order.
+	Places func(transfer.Order) []string
+
+	Connections int   // for a large blob; default 4
+	Large       int64 // bytes from which a blob is large; default 1 MiB
+}
+
+// Method gets blobs from web servers.
+type Method struct {
+	options Options
+	buffers sync.Pool
+
+	mu   sync.Mutex
+	lame map[string]time.Time // hosts that could not be reached, and until when others are asked first
+}
+
+// New returns a method.
+func New(o Options) *Method {
+	if o.Connections == 0 {
+		o.Connections = 4
+	}
+	if o.Large == 0 {
+		o.Large = 1 << 20
+	}
+	if o.Places == nil {
+		o.Places = func(order transfer.Order) []string { return order.Places }
+	}
+	m := &Method{options: o, lame: map[string]time.Time{}}
+	m.buffers.New = func() any { return new([bufferSize]byte) }
+	return m
+}
+
+// bufferSize is how much is read before it is written, in bytes.
+const bufferSize = 64 << 10
+
+// lameFor is how long a host that could not be reached is asked last.
+const lameFor = 30 * time.Second
+
+// Name implements [transfer.Method].
+func (m *Method) Name() string { return m.options.Name }
+
+// Fetch implements [transfer.Method].
+func (m *Method) Fetch(ctx context.Context, job *transfer.Job) error {
+	f := &fetch{method: m, job: job, wake: make(chan struct{}, 1)}
+	for _, address := range m.order(m.options.Places(job.Order)) {
+		f.servers = append(f.servers, &server{
+			address: address, source: transfer.Source{Method: m.options.Name, Address: hostOf(address)},
+		})
+	}
+	return f.run(ctx)
+}
+
+// order puts those last that could not be reached of late.
+func (m *Method) order(places []string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var first, last []string
+	for _, place := range places {
+		if until, lame := m.lame[hostOf(place)]; !lame || time.Now().After(until) {
+			first = append(first, place)
+		} else {
+			last = append(last, place)
+		}
+	}
+	return append(first, last...)
+}
+
+// reached notes whether a host could be.
+func (m *Method) reached(host string, could bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if could {
+		delete(m.lame, host)
+		return
+	}
+	for other, until := range m.lame { // bounded by the hosts of half a minute
+		if time.Now().After(until) {
+			delete(m.lame, other)
+		}
+	}
+	m.lame[host] = time.Now().Add(lameFor)
+}
+
+// hostOf is what ledgers call a server.
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	return u.Host
+}
