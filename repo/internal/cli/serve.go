@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"os/user"
@@ -58,7 +59,14 @@ func (c *serveCmd) Run(ctx context.Context, env *environment, streams program.St
 		return err
 	}
 	defer s.Close()
-	return s.Run(ctx, listener)
+	at, err := netip.ParseAddrPort(listener.Addr().String())
+	if err != nil {
+		return fmt.Errorf("cannot serve at %s: %w", listener.Addr(), err)
+	}
+	if err := h.SetServing(at); err != nil {
+		return err
+	}
+	return errors.Join(s.Run(ctx, listener), h.EndServing())
 }
 
 // become gives up root for another user, its group and its groups, for good.

@@ -1,12 +1,19 @@
 package cli
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
 	"stork/repo"
+	"stork/repo/internal/home"
+	"stork/repo/internal/server"
 	"stork/repo/program"
 )
 
@@ -24,7 +31,14 @@ type repositoryStatus struct {
 	Expires   time.Time       `json:"expires"` // the timestamp
 	Roles     int             `json:"roles"`   // delegated
 	Nests     int             `json:"nests"`   // approved
+	Server    *serverStatus   `json:"server,omitempty"`
 	Warnings  []expiryWarning `json:"warnings"`
+}
+
+// serverStatus is what the server says that runs now.
+type serverStatus struct {
+	Address netip.AddrPort `json:"address"`
+	server.Stats
 }
 
 type expiryWarning struct {
@@ -34,8 +48,8 @@ type expiryWarning struct {
 
 // Run shows what readers see, and fails when something expires soon, so that
 // a monitor can call it.
-func (c *statusCmd) Run(env *environment, streams program.Streams) error {
-	status, err := c.collect(env)
+func (c *statusCmd) Run(ctx context.Context, env *environment, streams program.Streams) error {
+	status, err := c.collect(ctx, env)
 	if err != nil {
 		return err
 	}
@@ -51,7 +65,7 @@ func (c *statusCmd) Run(env *environment, streams program.Streams) error {
 	return err
 }
 
-func (c *statusCmd) collect(env *environment) (*repositoryStatus, error) {
+func (c *statusCmd) collect(ctx context.Context, env *environment) (*repositoryStatus, error) {
 	h, err := c.open(env)
 	if err != nil {
 		return nil, err
@@ -79,11 +93,57 @@ func (c *statusCmd) collect(env *environment) (*repositoryStatus, error) {
 	status := &repositoryStatus{
 		Dir: h.Dir(), Root: h.Root, Snapshot: versions.Snapshot, Timestamp: versions.Timestamp,
 		Expires: versions.Expires, Roles: len(delegations), Nests: len(nests), Warnings: []expiryWarning{},
+		Server: askServer(ctx, h),
 	}
 	for _, w := range warnings {
 		status.Warnings = append(status.Warnings, expiryWarning(w))
 	}
 	return status, nil
+}
+
+// askTimeout is how long a server on this host may take for its counts.
+const askTimeout = 2 * time.Second
+
+// askServer returns what the running server says; nil if none answers for
+// this repository.
+func askServer(ctx context.Context, h *home.Home) *serverStatus {
+	at, err := h.Serving()
+	if err != nil {
+		return nil
+	}
+	s := &serverStatus{Address: at}
+	if at.Addr().IsUnspecified() {
+		at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.String()+"/v1/stats", nil)
+	if err != nil {
+		return nil
+	}
+	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	if err != nil {
+		return nil // it was killed
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(response.Body, maxStats))
+	if err != nil || repo.DecodeStrict(bytes.TrimSpace(b), &s.Stats) != nil || s.Root != h.Root {
+		return nil
+	}
+	return s
+}
+
+// maxStats is more than a server's counts have, in bytes.
+const maxStats = 64 << 10
+
+func (s *serverStatus) rows() [][]string {
+	if s == nil {
+		return [][]string{{"Server", "none"}}
+	}
+	return [][]string{
+		{"Server", s.Address.String()},
+		{"Tracker", fmt.Sprintf("%s: %s, %s", count(s.Tracker.Swarms, "package"), count(s.Tracker.Seeds, "seed"), count(s.Tracker.Leechers, "leecher"))},
+	}
 }
 
 func (s *repositoryStatus) print(streams program.Streams) error {
@@ -94,6 +154,7 @@ func (s *repositoryStatus) print(streams program.Streams) error {
 		{"Roles", strconv.Itoa(s.Roles)},
 		{"Nests", strconv.Itoa(s.Nests)},
 	}
+	rows = append(rows, s.Server.rows()...)
 	for _, w := range s.Warnings {
 		rows = append(rows, []string{"Expires", w.Expires.UTC().Format(time.RFC3339) + "  " + w.What})
 	}

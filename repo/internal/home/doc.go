@@ -5,6 +5,7 @@
 //	DIR/online/          snapshot and timestamp keys, mode 0600
 //	DIR/repository.json  identity and settings
 //	DIR/nests.json       the nests that the operator approved
+//	DIR/serving.json     where the server listens, while it runs
 //	DIR/uploads/         uploads that are not published yet
 //	DIR/lock             held by whoever writes the tree
 //

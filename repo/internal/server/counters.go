@@ -11,15 +11,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"stork/repo"
+	"stork/repo/internal/tracker"
 )
 
 // Stats are what was served since the process began, in bytes that the
-// operating system took for the clients, without headers.
+// operating system took for the clients, without headers; and which nests
+// announce to the tracker now.
 type Stats struct {
 	BlobBytes    int64            `json:"blob_bytes_served"` // below blobs/
 	BlobRequests int64            `json:"blob_requests"`     // GETs below blobs/
 	Bytes        map[string]int64 `json:"bytes_served"`      // by kind: see kinds
 	MetaBytes    int64            `json:"meta_bytes_served"` // of every kind but blobs
+
+	Root    repo.Digest   `json:"root"` // the repository's first root: who is counting
+	Tracker tracker.Stats `json:"tracker"`
 }
 
 // kinds are what bytes are counted by: the directories of the tree, its
@@ -63,7 +68,7 @@ func (c *counters) stats() Stats {
 	return s
 }
 
-func newCounters() (*counters, *prometheus.Registry) {
+func newCounters(t *tracker.Tracker) (*counters, *prometheus.Registry) {
 	c, registry := &counters{bytes: map[string]*atomic.Int64{}}, prometheus.NewRegistry()
 	for _, kind := range kinds {
 		c.bytes[kind] = new(atomic.Int64)
@@ -82,6 +87,27 @@ func newCounters() (*counters, *prometheus.Registry) {
 	} {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: counter.name, Help: counter.help},
 			func() float64 { return float64(counter.value(c.stats())) }))
+	}
+	for _, gauge := range []struct {
+		name, help string
+		value      func(tracker.Stats) int
+	}{
+		{"stork_repo_tracker_swarms", "Packages that nests announce.", func(s tracker.Stats) int { return s.Swarms }},
+		{"stork_repo_tracker_seeds", "Nests that announce to have a package, summed over packages.", func(s tracker.Stats) int { return s.Seeds }},
+		{"stork_repo_tracker_leechers", "Nests that announce to want a package, summed over packages.", func(s tracker.Stats) int { return s.Leechers }},
+	} {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: gauge.name, Help: gauge.help},
+			func() float64 { return float64(gauge.value(t.Stats())) }))
+	}
+	for _, counter := range []struct {
+		name, help string
+		value      func(tracker.Stats) int64
+	}{
+		{"stork_repo_tracker_announces_total", "Announces that were answered.", func(s tracker.Stats) int64 { return s.Announces }},
+		{"stork_repo_tracker_refused_total", "Announces that were refused.", func(s tracker.Stats) int64 { return s.Refused }},
+	} {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: counter.name, Help: counter.help},
+			func() float64 { return float64(counter.value(t.Stats())) }))
 	}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return c, registry
@@ -106,7 +132,9 @@ func (s *Server) metrics() http.Handler {
 }
 
 func (s *Server) serveStats(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, s.counters.stats())
+	stats := s.counters.stats()
+	stats.Root, stats.Tracker = s.home.Root, s.tracker.Stats()
+	writeJSON(w, http.StatusOK, stats)
 }
 
 // writeJSON answers with a document. A client that went away is no error of

@@ -3,6 +3,7 @@
 //
 //	GET  /metadata/… /keys/… /data/… /blobs/… /packs/…   the static tree (repo/layout.go), with ranges
 //	POST /upload/…                                        see repo/api
+//	GET  /announce/…                                      the tracker, for nests: docs/api.md
 //	GET  /v1/stats                                        Stats
 //	GET  /metrics                                         the same for Prometheus
 //	GET  /                                                a page for people

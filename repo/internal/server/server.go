@@ -13,8 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"stork/repo/api"
 	"stork/repo/internal/home"
 	"stork/repo/internal/ingest"
+	"stork/repo/internal/tracker"
 )
 
 // Options say how a repository is served. Zero fields mean the default.
@@ -57,6 +59,7 @@ type Server struct {
 	home       *home.Home
 	ingest     *ingest.Ingest
 	tree       *os.Root
+	tracker    *tracker.Tracker
 	counters   *counters
 	registry   *prometheus.Registry
 	compressor *compressor
@@ -86,7 +89,10 @@ func New(ctx context.Context, o Options) (*Server, error) {
 }
 
 func (s *Server) open(ctx context.Context) error {
-	s.counters, s.registry = newCounters()
+	s.tracker = tracker.New(tracker.Options{
+		Root: s.home.Root, Knows: newNestList(s.home, s.log).knows, Info: s.publishedInfo, Now: s.home.Now,
+	})
+	s.counters, s.registry = newCounters(s.tracker)
 	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "stork_repo_expiring", Help: "Roles and key documents that have expired or soon will; -1 if unknown.",
 	}, s.expiring))
@@ -158,6 +164,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /upload/{role}", s.upload(s.openUpload))
 	mux.HandleFunc("POST /upload/{role}/{session}/files", s.upload(s.receiveFiles))
 	mux.HandleFunc("POST /upload/{role}/{session}/commit", s.upload(s.commitUpload))
+	mux.HandleFunc("GET "+api.AnnounceRoute+"{token}/{info}", s.serveAnnounce)
 	mux.HandleFunc("GET /v1/stats", s.serveStats)
 	mux.Handle("GET /metrics", s.metrics())
 	mux.HandleFunc("GET /{$}", s.servePage)
@@ -178,6 +185,7 @@ func (s *Server) maintain(ctx context.Context) {
 		if err := s.renew(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("metadata not renewed", "err", err)
 		}
+		s.tracker.Expire()
 		if err := s.ingest.Expire(); err != nil {
 			s.log.Error("unused uploads not removed", "err", err)
 		}
