@@ -58,6 +58,12 @@ func (o *Operator) Refresh(ctx context.Context) ([]api.RepositoryStatus, error) 
 	return statuses, o.caller.call(ctx, http.MethodPost, api.RefreshRoute, nil, &statuses)
 }
 
+// Prefetch has packages placed in the store and returns when that is done.
+func (o *Operator) Prefetch(ctx context.Context, packages []string) ([]api.Prefetched, error) {
+	done := []api.Prefetched{}
+	return done, o.caller.call(ctx, http.MethodPost, api.PrefetchRoute, api.PrefetchRequest{Packages: packages}, &done)
+}
+
 // Usage asks what guests and owners use.
 func (o *Operator) Usage(ctx context.Context) (*api.Usage, error) {
 	usage := new(api.Usage)

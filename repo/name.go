@@ -2,6 +2,7 @@ package repo
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 )
 
@@ -14,6 +15,19 @@ type Arch string
 
 // NoArch is the architecture of packages that run anywhere.
 const NoArch Arch = "noarch"
+
+// HostArch returns the architecture that this program was built for.
+func HostArch() Arch {
+	switch runtime.GOARCH {
+	case "amd64":
+		return "x86_64"
+	case "arm64":
+		return "aarch64"
+	case "386":
+		return "i686"
+	}
+	return Arch(runtime.GOARCH)
+}
 
 // Publisher is the name under which a key holder publishes: lower-case
 // letters, digits and inner hyphens, at most 32 characters. It is also the

@@ -10,6 +10,7 @@ import "stork/repo"
 //	DELETE /v1/operator/guests/{name}   Empty
 //	POST   /v1/operator/guests/{name}/machine MachineRequest → Guest
 //	POST   /v1/operator/refresh         []RepositoryStatus, after asking every repository for news
+//	POST   /v1/operator/prefetch        PrefetchRequest → []Prefetched
 //	GET    /v1/operator/store/stats     StoreStats
 //	POST   /v1/operator/store/check     CheckReport
 //	GET    /v1/operator/usage           Usage
@@ -17,6 +18,7 @@ const (
 	OperatorStatusRoute = "/v1/operator/status"
 	GuestsRoute         = "/v1/operator/guests"
 	RefreshRoute        = "/v1/operator/refresh"
+	PrefetchRoute       = "/v1/operator/prefetch"
 	StoreStatsRoute     = "/v1/operator/store/stats"
 	StoreCheckRoute     = "/v1/operator/store/check"
 	UsageRoute          = "/v1/operator/usage"
@@ -60,6 +62,26 @@ type MachineRequest struct {
 	// RootUser is the first of the 65536 users of the host that serve it; none
 	// of them may serve another machine. 0: as before, or some that are free.
 	RootUser uint32 `json:"root_user,omitempty"`
+}
+
+// PrefetchRequest asks the nest to have packages in its store before any guest
+// asks for them. A package is named as "name", "publisher/name",
+// "name=version" or "name=version-release"; without a version it is the newest
+// one for the host's architecture. What it requires is not fetched with it.
+type PrefetchRequest struct {
+	Packages []string `json:"packages"`
+}
+
+// Prefetched says what became of one package of a [PrefetchRequest].
+type Prefetched struct {
+	Cached    bool           `json:"cached"`          // it was there before
+	Error     *Error         `json:"error,omitempty"` // then it is not there; ID, NEVRA and Publisher are left out if it was not even found
+	Fetched   int64          `json:"fetched"`         // bytes that came over the network
+	ID        *repo.Digest   `json:"id,omitempty"`
+	NEVRA     string         `json:"nevra,omitempty"`
+	Package   string         `json:"package"` // as it was asked for
+	Publisher repo.Publisher `json:"publisher,omitempty"`
+	Stored    int64          `json:"stored"` // bytes of new objects
 }
 
 // StoreStats says what the store holds, and what sharing saves and why. Bytes

@@ -10,6 +10,7 @@ import (
 	"stork/client/share"
 	"stork/client/solve"
 	"stork/client/transaction"
+	"stork/repo"
 	"stork/repo/program"
 )
 
@@ -56,7 +57,7 @@ func (s *session) runChange(ctx context.Context, jobs []solve.Job, flags change.
 	}
 	defer guest.Close()
 	system := s.system(guest.State())
-	g := &change.Guest{System: system, Transaction: guest, Arch: arch(),
+	g := &change.Guest{System: system, Transaction: guest, Arch: repo.HostArch(),
 		Root: s.g.Sysroot, Tell: !f.Yes, Choice: h.choice}
 	if h.needsCatalog {
 		if g.Catalog, err = s.catalog(ctx); err != nil {

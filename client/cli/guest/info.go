@@ -120,7 +120,7 @@ func pick(ctx context.Context, books *catalog.Catalog, text string) (*catalog.Ca
 		return nil, err
 	}
 	for _, a := range found {
-		if spec.Matches(a.Package()) && (a.Entry.Arch == arch() || a.Entry.Arch == repo.NoArch) {
+		if spec.Matches(a.Package()) && (a.Entry.Arch == repo.HostArch() || a.Entry.Arch == repo.NoArch) {
 			return a, nil
 		}
 	}

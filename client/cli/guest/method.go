@@ -136,7 +136,7 @@ func (s *session) convert(ctx context.Context, choice share.Method, f changeFlag
 		return err
 	}
 	defer guest.Close()
-	g := &change.Guest{Transaction: guest, Arch: arch(), Root: s.g.Sysroot}
+	g := &change.Guest{Transaction: guest, Arch: repo.HostArch(), Root: s.g.Sysroot}
 	if g.Nest, err = s.converter(); err != nil {
 		return err
 	}

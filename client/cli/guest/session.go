@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"time"
 
@@ -17,7 +16,6 @@ import (
 	"stork/client/pins"
 	"stork/client/transaction"
 	"stork/nestd/api"
-	"stork/repo"
 	"stork/repo/durable"
 	"stork/repo/program"
 )
@@ -188,17 +186,4 @@ func (s *session) system(state *transaction.State) *inventory.Inventory {
 		return slices.ContainsFunc(state.Packages, func(p transaction.Installed) bool { return p.NEVRA().String() == nevra })
 	}
 	return i
-}
-
-// arch returns the guest's architecture as RPM spells it.
-func arch() repo.Arch {
-	switch runtime.GOARCH {
-	case "amd64":
-		return "x86_64"
-	case "arm64":
-		return "aarch64"
-	case "386":
-		return "i686"
-	}
-	return repo.Arch(runtime.GOARCH)
 }

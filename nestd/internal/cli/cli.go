@@ -21,13 +21,14 @@ type grammar struct {
 	program.Common
 	Dir string `default:"/var/lib/nestd" env:"NESTD_DIR" type:"path" help:"Directory of the nest."`
 
-	Init    initCommand    `cmd:"" help:"Make a nest, pin a repository, print the nest's key. Again: pin another one."`
-	Run     runCommand     `cmd:"" help:"Run the daemon."`
-	Guest   guestCommands  `cmd:"" help:"Add, show, remove and list guests."`
-	Status  statusCommand  `cmd:"" help:"Show the state of the nest."`
-	Refresh refreshCommand `cmd:"" help:"Ask every repository for news now."`
-	Store   storeCommands  `cmd:"" help:"Look at the store."`
-	Usage   usageCommand   `cmd:"" help:"Show what guests and owners use of disk and page cache, shared files divided fairly."`
+	Init     initCommand     `cmd:"" help:"Make a nest, pin a repository, print the nest's key. Again: pin another one."`
+	Run      runCommand      `cmd:"" help:"Run the daemon."`
+	Guest    guestCommands   `cmd:"" help:"Add, show, remove and list guests."`
+	Status   statusCommand   `cmd:"" help:"Show the state of the nest."`
+	Refresh  refreshCommand  `cmd:"" help:"Ask every repository for news now."`
+	Prefetch prefetchCommand `cmd:"" help:"Place packages in the store before any guest asks for them."`
+	Store    storeCommands   `cmd:"" help:"Look at the store."`
+	Usage    usageCommand    `cmd:"" help:"Show what guests and owners use of disk and page cache, shared files divided fairly."`
 }
 
 // AfterApply hands commands the directory.

@@ -26,8 +26,8 @@ type indexDelta struct {
 // it, by the lengths in it, but decompresses nothing: the fetcher's child does.
 func (r *repository) openDelta(ctx context.Context, publisher repo.Publisher, object repo.Object) *indexDelta {
 	d := &indexDelta{repository: r, documents: index.Documents{}}
-	root, err := r.nest.State.CurrentIndex(ctx, r.pin.Root, publisher)
-	if errors.Is(err, state.ErrNotFound) {
+	root, err := r.shownIndex(ctx, publisher)
+	if err == nil && root.IsZero() {
 		return d // the first index of this publisher
 	}
 	var b []byte
@@ -46,6 +46,18 @@ func (r *repository) openDelta(ctx context.Context, publisher repo.Publisher, ob
 	}
 	d.done(ctx, err)
 	return d
+}
+
+// shownIndex returns the root of the index that guests see of a publisher, or
+// zero.
+func (r *repository) shownIndex(ctx context.Context, publisher repo.Publisher) (repo.Digest, error) {
+	shown, err := r.nest.State.ShownIndexes(ctx)
+	for _, x := range shown {
+		if x.Repository == r.pin.Root && x.Publisher == publisher {
+			return x.Root, err
+		}
+	}
+	return repo.Digest{}, err
 }
 
 // done notes that a delta was of no use. It is no failure: what did not come

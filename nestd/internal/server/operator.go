@@ -49,6 +49,16 @@ func refresh(c *call) (any, error) {
 	return c.server.options.Nest.Refresh(c.in.Context())
 }
 
+// prefetch takes as long as the packages do.
+func prefetch(c *call) (any, error) {
+	var request api.PrefetchRequest
+	if err := c.decode(&request); err != nil {
+		return nil, err
+	}
+	c.deadline(prefetchTimeout)
+	return c.server.options.Nest.Prefetch(c.in.Context(), request)
+}
+
 func storeStats(c *call) (any, error) {
 	return c.server.options.Nest.StoreStats(c.in.Context())
 }

@@ -45,6 +45,7 @@ var operatorRoutes = []route{
 	{http.MethodDelete, api.GuestsRoute + "/{name}", 0, removeGuest},
 	{http.MethodPost, api.GuestsRoute + "/{name}/" + api.MachineName, smallBody, serveMachine},
 	{http.MethodPost, api.RefreshRoute, 0, refresh},
+	{http.MethodPost, api.PrefetchRoute, largeBody, prefetch},
 	{http.MethodGet, api.StoreStatsRoute, 0, storeStats},
 	{http.MethodPost, api.StoreCheckRoute, 0, storeCheck},
 	{http.MethodGet, api.UsageRoute, 0, usage},

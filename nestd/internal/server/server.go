@@ -49,6 +49,7 @@ const (
 	headerTimeout   = 10 * time.Second
 	idleTimeout     = 2 * time.Minute
 	checkTimeout    = 6 * time.Hour
+	prefetchTimeout = 24 * time.Hour
 	shutdownTimeout = 5 * time.Second
 )
 

@@ -227,19 +227,35 @@ func (s *State) HasIndex(ctx context.Context, root repo.Digest) (bool, error) {
 	return n > 0, err
 }
 
-// CurrentIndex returns the root of the index of a publisher that guests see,
-// or ErrNotFound.
-func (s *State) CurrentIndex(ctx context.Context, repository repo.Digest, publisher repo.Publisher) (root repo.Digest, err error) {
-	err = s.read(ctx, "look up index", func(tx *sql.Tx) error {
-		var d []byte
-		if err := tx.QueryRowContext(ctx, `SELECT digest FROM indexes WHERE repository = ? AND publisher = ? AND rank = ?`,
-			repository[:], string(publisher), rankCurrent).Scan(&d); err != nil {
+// Shown is an index that guests see.
+type Shown struct {
+	Repository repo.Digest
+	Publisher  repo.Publisher
+	Root       repo.Digest
+}
+
+// ShownIndexes lists the indexes that guests see.
+func (s *State) ShownIndexes(ctx context.Context) ([]Shown, error) {
+	var all []Shown
+	return all, s.read(ctx, "list indexes", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT repository, publisher, digest FROM indexes WHERE rank = ? ORDER BY repository, publisher`, rankCurrent)
+		if err != nil {
 			return err
 		}
-		root, err = digest(d)
-		return err
+		return each(rows, func() error {
+			var x Shown
+			var repository, root []byte
+			if err := rows.Scan(&repository, &x.Publisher, &root); err != nil {
+				return err
+			}
+			if x.Repository, err = digest(repository); err != nil {
+				return err
+			}
+			x.Root, err = digest(root)
+			all = append(all, x)
+			return err
+		})
 	})
-	return root, err
 }
 
 // IndexDocument returns the text of a root, a table or a shard, or

@@ -1,0 +1,160 @@
+package nest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"stork/nestd/api"
+	"stork/nestd/internal/state"
+	"stork/repo"
+	"stork/repo/index"
+)
+
+// nobody is the name of the guest that waits for what the operator asks for.
+// No guest can have it, and it is entitled to nothing.
+const nobody = ""
+
+// Prefetch has packages in the store before any guest asks for them. That one
+// can not be had keeps none of the others; an error is one of the request as
+// a whole. When ctx ends, what was fetched so far stays in the spool.
+func (n *Nest) Prefetch(ctx context.Context, request api.PrefetchRequest) ([]api.Prefetched, error) {
+	if len(request.Packages) > MaxPackages {
+		return nil, fmt.Errorf("cannot prefetch %d packages: %w", len(request.Packages), errTooMany)
+	}
+	shown, err := n.State.ShownIndexes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	done := make([]api.Prefetched, len(request.Packages))
+	waits := make([]*wait, len(request.Packages))
+	defer func() {
+		for _, w := range waits {
+			if w != nil {
+				n.leave(nobody, w.job)
+			}
+		}
+	}()
+	for i, text := range request.Packages {
+		done[i].Package = text
+		waits[i], err = n.prefetchOne(ctx, shown, &done[i])
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			done[i].Error = Explain(err)
+		}
+	}
+	for i, w := range waits {
+		if w == nil {
+			continue
+		}
+		select {
+		case <-w.job.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if w.job.err != nil {
+			done[i].Error = Explain(w.job.err)
+		} else if w.first {
+			done[i].Fetched, done[i].Stored = w.job.result.Fetched, w.job.result.Stored
+		}
+	}
+	return done, nil
+}
+
+// prefetchOne finds the package that p asks for and starts its job, or joins
+// it; it returns nil if the package is there.
+func (n *Nest) prefetchOne(ctx context.Context, shown []state.Shown, p *api.Prefetched) (*wait, error) {
+	want, err := parsePackageSpec(p.Package)
+	if err != nil {
+		return nil, err
+	}
+	from, entry, err := n.find(ctx, shown, want)
+	if err != nil {
+		return nil, err
+	}
+	id := entry.Record.Digest
+	p.ID, p.NEVRA, p.Publisher = &id, entry.NEVRA().String(), from.Publisher
+	layer, err := n.State.Layer(ctx, id)
+	if err == nil && n.ready(layer) != nil {
+		p.Cached = true
+		return nil, nil
+	}
+	ref := api.PackageRef{ID: id, Name: entry.Name, Publisher: from.Publisher, Repository: from.Repository}
+	return n.start(nobody, ref, entry), nil
+}
+
+// packageSpec is a package as an operator names it.
+type packageSpec struct {
+	text      string
+	publisher repo.Publisher // empty: any
+	version   repo.Capability
+}
+
+// parsePackageSpec reads [publisher/]name[=version[-release]].
+func parsePackageSpec(text string) (w packageSpec, err error) {
+	w.text = text
+	rest := text
+	if publisher, after, ok := strings.Cut(rest, "/"); ok {
+		if w.publisher, err = repo.ParsePublisher(publisher); err != nil {
+			return w, fmt.Errorf("%w: %w", errBadRequest, err)
+		}
+		rest = after
+	}
+	name, version, hasVersion := strings.Cut(rest, "=")
+	if _, err := repo.ParseName(name); err != nil {
+		return w, fmt.Errorf("%w: %w", errBadRequest, err)
+	}
+	w.version.Name = name
+	if hasVersion {
+		w.version.Op = repo.Equal
+		if w.version.EVR, err = repo.ParseEVR(version); err != nil {
+			return w, fmt.Errorf("%w: %w", errBadRequest, err)
+		}
+	}
+	return w, nil
+}
+
+// fits reports whether a package is one that is meant, and runs here.
+func (w *packageSpec) fits(e *index.Entry) bool {
+	return (e.Arch == repo.NoArch || e.Arch == repo.HostArch()) &&
+		w.version.Overlaps(repo.Capability{Name: string(e.Name), Op: repo.Equal, EVR: e.EVR()})
+}
+
+// find returns the newest package that is meant. Whom a guest's owner trusts
+// the nest does not know, so it does not choose between publishers.
+func (n *Nest) find(ctx context.Context, shown []state.Shown, want packageSpec) (from state.Shown, best *index.Entry, err error) {
+	for _, x := range shown {
+		if want.publisher != "" && want.publisher != x.Publisher {
+			continue
+		}
+		result, err := n.State.Query(ctx, api.Query{Index: x.Root, Kind: api.ByName, Terms: []string{want.version.Name}})
+		if err != nil {
+			return from, nil, err
+		}
+		var entries []*index.Entry
+		for _, raw := range result.Entries {
+			e := new(index.Entry)
+			if err := repo.DecodeStrict(raw, e); err != nil {
+				return from, nil, fmt.Errorf("cannot read entry of %s: %w", want.text, err)
+			}
+			if want.fits(e) {
+				entries = append(entries, e)
+			}
+		}
+		if len(entries) == 0 {
+			continue
+		}
+		if best != nil {
+			return from, nil, fmt.Errorf("cannot choose %q: %s and %s have it: say which, as %s/%s: %w",
+				want.text, from.Publisher, x.Publisher, x.Publisher, want.version.Name, errBadRequest)
+		}
+		from, best = x, slices.MaxFunc(entries, func(a, b *index.Entry) int { return a.EVR().Compare(b.EVR()) })
+	}
+	if best == nil {
+		return from, nil, fmt.Errorf("cannot find %q in an index that this nest follows: %w", want.text, errUnknown)
+	}
+	return from, best, nil
+}
