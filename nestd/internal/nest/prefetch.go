@@ -99,19 +99,19 @@ func parsePackageSpec(text string) (w packageSpec, err error) {
 	rest := text
 	if publisher, after, ok := strings.Cut(rest, "/"); ok {
 		if w.publisher, err = repo.ParsePublisher(publisher); err != nil {
-			return w, fmt.Errorf("%w: %w", errBadRequest, err)
+			return w, fmt.Errorf("cannot prefetch %q: %w: %w", text, errBadRequest, err)
 		}
 		rest = after
 	}
 	name, version, hasVersion := strings.Cut(rest, "=")
 	if _, err := repo.ParseName(name); err != nil {
-		return w, fmt.Errorf("%w: %w", errBadRequest, err)
+		return w, fmt.Errorf("cannot prefetch %q: %w: %w", text, errBadRequest, err)
 	}
 	w.version.Name = name
 	if hasVersion {
 		w.version.Op = repo.Equal
 		if w.version.EVR, err = repo.ParseEVR(version); err != nil {
-			return w, fmt.Errorf("%w: %w", errBadRequest, err)
+			return w, fmt.Errorf("cannot prefetch %q: %w: %w", text, errBadRequest, err)
 		}
 	}
 	return w, nil
