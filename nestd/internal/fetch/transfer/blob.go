@@ -235,17 +235,7 @@ func (b *Blob) checkPiece(i int) error {
 		b.checked[i] = true
 		return nil
 	}
-	if err := b.journal.keep(); err != nil {
-		return &SpoolError{err}
-	}
-	var damaged spans
-	b.have, damaged = b.have.cut(r)
-	b.stored -= damaged.size()
-	b.sources.blame(damaged)
-	if err := b.journal.clear(r); err != nil {
-		return &SpoolError{err}
-	}
-	return nil
+	return b.drop(r)
 }
 
 // finish says so when nothing is missing. b.mu is held.
@@ -270,11 +260,61 @@ func (b *Blob) Banned(s Source) bool {
 	return t != nil && t.Verdict >= banned
 }
 
-// Blame bans a source that has lied in a way which needs no hash to see.
-func (b *Blob) Blame(s Source) {
+// Blame bans a source that has lied in a way which needs no hash to see, and
+// drops what it has sent, but for pieces that match.
+func (b *Blob) Blame(s Source) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sources.of(s).Verdict += certainty
+	liar := b.sources.of(s)
+	liar.Verdict = banned
+	select {
+	case <-b.done:
+		return nil // too late: the whole is checked
+	default:
+	}
+	for _, at := range append(spans{}, b.have...) {
+		if at.from != liar {
+			continue
+		}
+		for _, r := range b.unchecked(at.Range) {
+			if err := b.drop(r); err != nil {
+				return err
+			}
+		}
+	}
+	b.change()
+	return nil
+}
+
+// unchecked returns the parts of r that are in no piece which matches. b.mu is
+// held.
+func (b *Blob) unchecked(r Range) []Range {
+	if b.pieces == nil {
+		return []Range{r}
+	}
+	var right spans
+	first, last := b.pieces.within(r)
+	for i := first; i <= last; i++ {
+		if b.checked[i] {
+			right = right.add(b.pieces.span(i, b.object.Size), nil)
+		}
+	}
+	return right.gaps(r)
+}
+
+// drop makes r missing again, and judges who sent it. b.mu is held.
+func (b *Blob) drop(r Range) error {
+	if err := b.journal.keep(); err != nil {
+		return &SpoolError{err}
+	}
+	var damaged spans
+	b.have, damaged = b.have.cut(r)
+	b.stored -= damaged.size()
+	b.sources.blame(damaged)
+	if err := b.journal.clear(r); err != nil {
+		return &SpoolError{err}
+	}
+	return nil
 }
 
 // Alone reports that the blob was whole and damaged, and that nobody knows

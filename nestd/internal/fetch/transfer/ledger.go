@@ -24,7 +24,6 @@ type tally struct {
 // sent part of one may be innocent.
 const (
 	suspicion = 1
-	certainty = 3
 	banned    = 3
 )
 
@@ -60,9 +59,9 @@ func (l ledger) blame(damaged spans) {
 		switch {
 		case t.spooled:
 		case len(senders) == 1:
-			t.Verdict += certainty
+			t.Verdict = banned
 		default:
-			t.Verdict += suspicion
+			t.Verdict = min(t.Verdict+suspicion, banned)
 		}
 	}
 }

@@ -17,6 +17,9 @@ type fetch struct {
 	job    *transfer.Job
 	wake   chan struct{} // holds one: a server may be free again
 
+	answered chan struct{} // closed by first
+	first    sync.Once     // answer or refusal
+
 	mu      sync.Mutex
 	servers []*server
 	fatal   error // of this host's disk
@@ -48,8 +51,13 @@ func (f *fetch) run(ctx context.Context) error {
 		n = f.method.options.Connections
 	}
 	var workers sync.WaitGroup
-	for range n {
-		workers.Go(func() { f.work(ctx) })
+	for i := range n {
+		workers.Go(func() {
+			if i > 0 {
+				f.holdBack(ctx)
+			}
+			f.work(ctx)
+		})
 	}
 	workers.Wait()
 	if ctx.Err() != nil {
@@ -60,6 +68,18 @@ func (f *fetch) run(ctx context.Context) error {
 		return nil
 	default:
 		return f.reason()
+	}
+}
+
+// holdBack waits until a server has answered the first request, so that the
+// others can share its connection where that is possible, but not for long.
+func (f *fetch) holdBack(ctx context.Context) {
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-f.answered:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

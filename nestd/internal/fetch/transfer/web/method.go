@@ -58,7 +58,7 @@ func (m *Method) Name() string { return m.options.Name }
 
 // Fetch implements [transfer.Method].
 func (m *Method) Fetch(ctx context.Context, job *transfer.Job) error {
-	f := &fetch{method: m, job: job, wake: make(chan struct{}, 1)}
+	f := &fetch{method: m, job: job, wake: make(chan struct{}, 1), answered: make(chan struct{})}
 	for _, address := range m.order(m.options.Places(job.Order)) {
 		f.servers = append(f.servers, &server{
 			address: address, source: transfer.Source{Method: m.options.Name, Address: hostOf(address)},

@@ -48,6 +48,7 @@ func (f *fetch) request(ctx context.Context, s *server) outcome {
 	ctx, watch := f.method.options.Client.Watch(ctx)
 	defer watch.Stop()
 	answer, err := f.method.options.Client.Get(ctx, s.address, header)
+	f.first.Do(func() { close(f.answered) })
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -77,7 +78,9 @@ func (f *fetch) request(ctx context.Context, s *server) outcome {
 // blamed bans a server whose lie needs no hash to see.
 func (f *fetch) blamed(s *server, err error) outcome {
 	if errors.Is(err, transfer.ErrMismatch) {
-		f.job.Blob.Blame(s.source)
+		if dropErr := f.job.Blob.Blame(s.source); dropErr != nil {
+			err = dropErr
+		}
 	}
 	return outcome{err: err}
 }
