@@ -20,7 +20,7 @@ func (r *run) commit(ctx context.Context) error {
 	next.Serial = r.journal.Serial
 	next.setReasons(r.journal.Reasons)
 	next.choose(r.journal.Choice)
-	if err := g.write(stateName, next); err != nil {
+	if err := g.writeState(next); err != nil {
 		return r.commitFailed(ctx, err)
 	}
 	r.count(next)
@@ -57,13 +57,6 @@ func (g *Guest) cleanUp(j *journal) error {
 		return err
 	}
 	return g.dropJournal()
-}
-
-func (g *Guest) dropProgress() error {
-	if err := g.options.Disk.Remove(g.path(progressName)); err != nil {
-		return err
-	}
-	return g.options.Disk.SyncDir(g.dir)
 }
 
 // state returns what is installed after the first n steps.
@@ -158,7 +151,7 @@ func (r *run) undo(ctx context.Context) error {
 			return fmt.Errorf("cannot undo, the next command tries again: %w", err)
 		}
 	}
-	return errors.Join(r.g.dropJournal(), r.g.options.Disk.SyncDir(r.g.dir))
+	return errors.Join(r.g.kept.progress.Delete(), r.g.kept.journal.Delete())
 }
 
 func (r *run) undoElement(ctx context.Context, i int) error {

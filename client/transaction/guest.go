@@ -24,14 +24,14 @@ import (
 // Where a guest keeps its state, below its root.
 const (
 	stateDir     = "var/lib/stork"
-	stateName    = "state.json"
-	journalName  = "journal.json"
-	progressName = "progress.json"
+	stateName    = "state.slots"
+	journalName  = "journal.slots"
+	progressName = "progress.slots"
 	lockName     = "lock"
 	scratchName  = "scriptlets"
 )
 
-// maxState is the size in bytes that a state file or journal never exceeds.
+// maxState is the size in bytes that a state or journal never exceeds.
 const maxState = 512 << 20
 
 // Guest is one guest's set of packages. It is used by one goroutine at a
@@ -44,6 +44,7 @@ type Guest struct {
 	dir     string // the state directory
 	lock    *os.File
 	state   *State
+	kept    documents
 	runner  *scriptlet.Runner
 	told    []repo.Digest // what the nest was told last in this run, sorted; nil: nothing, or it is not known what it heard
 	asked   bool          // for environments, in this run
@@ -51,6 +52,18 @@ type Guest struct {
 	mounts  bool          // the guest may mount, or has it done
 	unknown error         // why it is not known who mounts for the guest, which may not itself
 	late    []string      // warnings of Open, for the first Outcome
+}
+
+// documents are what the state directory holds.
+type documents struct {
+	state, journal, progress durable.Slots
+}
+
+func (g *Guest) documents() documents {
+	in := func(name string) durable.Slots {
+		return durable.Slots{Disk: g.options.Disk, Path: g.path(name), Perm: 0o644, Max: maxState}
+	}
+	return documents{in(stateName), in(journalName), in(progressName)}
 }
 
 // BusyError says that another stork is changing the guest.
@@ -84,6 +97,7 @@ func Open(ctx context.Context, options Options) (*Guest, error) {
 	if g.now == nil {
 		g.now = time.Now
 	}
+	g.kept = g.documents()
 	output := options.Output
 	if output == nil {
 		output = io.Discard
@@ -265,7 +279,7 @@ func (g *Guest) Verify(ctx context.Context, ids ...repo.Digest) ([]share.Problem
 // changing reports whether the guest is not what was read of it any more: a
 // transaction is under way, or was interrupted, or is done meanwhile.
 func (g *Guest) changing() (bool, error) {
-	if _, err := os.Lstat(g.path(journalName)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := g.kept.journal.Read(); !errors.Is(err, fs.ErrNotExist) {
 		return err == nil, err
 	}
 	now, err := g.readState()
@@ -313,9 +327,9 @@ func (g *Guest) attach(ctx context.Context, ids, installed []repo.Digest) (map[r
 
 func (g *Guest) path(name string) string { return filepath.Join(g.dir, name) }
 
-// readState reads the state file; a guest without one has no packages.
+// readState reads the state; a guest without one has no packages.
 func (g *Guest) readState() (*State, error) {
-	b, err := readFile(g.path(stateName))
+	b, err := g.kept.state.Read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return &State{Format: stateFormat, Packages: []Installed{}}, nil
 	}
@@ -326,20 +340,6 @@ func (g *Guest) readState() (*State, error) {
 		}
 	}
 	return nil, fmt.Errorf("cannot read %s: %w", g.path(stateName), err)
-}
-
-// readFile reads a file of the state directory, up to maxState.
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxState+1))
-	if err == nil && len(b) > maxState {
-		err = fmt.Errorf("over %d bytes", maxState)
-	}
-	return b, err
 }
 
 func contains(ids []repo.Digest, id repo.Digest) bool {

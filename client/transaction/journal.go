@@ -8,6 +8,7 @@ import (
 
 	"stork/client/share"
 	"stork/repo"
+	"stork/repo/durable"
 )
 
 // journalFormat is the version of the journal that this code writes and
@@ -60,26 +61,22 @@ type progress struct {
 	Skipped []int         `json:"skipped,omitempty"` // steps among Done that were not done
 }
 
-func (g *Guest) writeJournal(j *journal) error {
-	return g.write(journalName, j)
-}
+func (g *Guest) writeState(s *State) error       { return write(&g.kept.state, s) }
+func (g *Guest) writeJournal(j *journal) error   { return write(&g.kept.journal, j) }
+func (g *Guest) writeProgress(p *progress) error { return write(&g.kept.progress, p) }
 
-func (g *Guest) writeProgress(p *progress) error {
-	return g.write(progressName, p)
-}
-
-func (g *Guest) write(name string, v any) error {
+func write(to *durable.Slots, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", g.path(name), err)
+		return fmt.Errorf("cannot write %s: %w", to.Path, err)
 	}
-	return g.options.Disk.WriteFile(g.path(name), append(b, '\n'), 0o644)
+	return to.Write(append(b, '\n'))
 }
 
 // readJournal returns nil if there is none.
 func (g *Guest) readJournal() (*journal, error) {
 	j := new(journal)
-	if found, err := g.read(journalName, j); !found || err != nil {
+	if found, err := read(&g.kept.journal, j); !found || err != nil {
 		return nil, err
 	}
 	if j.Format != journalFormat {
@@ -131,7 +128,7 @@ func (j *journal) check() error {
 // readProgress returns nil if the journal has none.
 func (g *Guest) readProgress(j *journal) (*progress, error) {
 	p := new(progress)
-	found, err := g.read(progressName, p)
+	found, err := read(&g.kept.progress, p)
 	if !found || err != nil || p.Serial != j.Serial {
 		return nil, err
 	}
@@ -141,8 +138,8 @@ func (g *Guest) readProgress(j *journal) (*progress, error) {
 	return p, nil
 }
 
-func (g *Guest) read(name string, v any) (found bool, err error) {
-	b, err := readFile(g.path(name))
+func read(from *durable.Slots, v any) (found bool, err error) {
+	b, err := from.Read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -150,16 +147,17 @@ func (g *Guest) read(name string, v any) (found bool, err error) {
 		err = repo.DecodeStrict(b, v)
 	}
 	if err != nil {
-		return false, fmt.Errorf("cannot read %s: %w", g.path(name), err)
+		return false, fmt.Errorf("cannot read %s: %w", from.Path, err)
 	}
 	return true, nil
 }
 
-// dropJournal removes progress, then journal. It need not be durable: a
-// journal beside a state that has its outcome means nothing (G3).
+// dropJournal ends the transaction: progress goes, then the journal. It need
+// not be durable: a journal beside a state that has its outcome means nothing
+// (G3), and neither does the progress of another journal.
 func (g *Guest) dropJournal() error {
-	if err := g.options.Disk.Remove(g.path(progressName)); err != nil {
+	if err := g.kept.progress.Clear(); err != nil {
 		return err
 	}
-	return g.options.Disk.Remove(g.path(journalName))
+	return g.kept.journal.Clear()
 }

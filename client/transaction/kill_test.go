@@ -14,6 +14,7 @@ import (
 
 	"stork/client/share"
 	"stork/repo"
+	"stork/repo/durable"
 )
 
 // killRounds is how often a process is killed.
@@ -57,7 +58,8 @@ func kill(t *testing.T, method share.Method) {
 	seen, interrupted := map[string]int{}, 0
 	for round := range killRounds {
 		w.killOne(b, time.Duration(round)*700*time.Microsecond)
-		if _, err := os.Stat(filepath.Join(w.root, stateDir, journalName)); err == nil {
+		left := durable.Slots{Path: filepath.Join(w.root, stateDir, journalName), Max: maxState}
+		if _, err := left.Read(); err == nil {
 			interrupted++
 		}
 		names := w.installed()

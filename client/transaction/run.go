@@ -69,7 +69,7 @@ func (g *Guest) remember(w *work) error {
 	next.Serial++
 	next.setReasons(w.reasons)
 	next.choose(w.choice)
-	if err := g.write(stateName, next); err != nil {
+	if err := g.writeState(next); err != nil {
 		return fmt.Errorf("cannot write the guest's state: %w", err)
 	}
 	g.state = next
@@ -355,7 +355,7 @@ func (r *run) begin(s *step) error {
 	if err := r.g.writeProgress(&r.progress); err != nil {
 		if !r.begun {
 			// Whether it is durable is not known: it must not be.
-			return errors.Join(err, r.g.dropProgress())
+			return errors.Join(err, r.g.kept.progress.Delete())
 		}
 		r.warn("cannot write how far the transaction is: %v", err)
 	}

@@ -235,9 +235,9 @@ func (w *world) installed() []string {
 	for _, p := range problems {
 		w.t.Errorf("%s is %s (%s)", p.Path, p.What, p.Detail)
 	}
-	for _, name := range []string{journalName, progressName} {
-		if _, err := os.Stat(g.path(name)); err == nil {
-			w.t.Errorf("%s is left behind", name)
+	for _, kept := range []*durable.Slots{&g.kept.journal, &g.kept.progress} {
+		if _, err := kept.Read(); !errors.Is(err, fs.ErrNotExist) {
+			w.t.Errorf("%s is left behind: %v", kept.Path, err)
 		}
 	}
 	var names []string
