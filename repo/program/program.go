@@ -12,9 +12,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"reflect"
-	"slices"
-	"strings"
 
 	"github.com/alecthomas/kong"
 	mangokong "github.com/alecthomas/mango-kong"
@@ -104,10 +101,10 @@ func Run(ctx context.Context, spec Spec, args []string, streams Streams) (status
 			panic(v)
 		}
 	}()
-	parser, err := kong.New(spec.Grammar,
+	parser, err := kong.New(narrow(spec.Grammar, args),
 		kong.Name(spec.Name), kong.Description(spec.Description),
 		kong.Writers(streams.Out, streams.Err), kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), narrowed(spec.Grammar, args),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(streams), kong.Bind(spec.Bind...))
 	if err != nil {
 		panic(fmt.Sprintf("the grammar of %s is wrong: %v", spec.Name, err))
@@ -121,41 +118,6 @@ func Run(ctx context.Context, spec Spec, args []string, streams Streams) (status
 		return Usage
 	}
 	return spec.report(command.Run(), streams.Err)
-}
-
-// narrowed leaves all commands out of the grammar but the one that the first
-// argument names, if it does: building those that nobody asked for costs more
-// than most commands do. The man page shows them all.
-func narrowed(grammar any, args []string) kong.Option {
-	var others []string
-	found := false
-	visitCommands(reflect.TypeOf(grammar).Elem(), func(owner reflect.Type, field string) {
-		if len(args) > 0 && args[0] == strings.ToLower(field) {
-			found = true
-			return
-		}
-		others = append(others, owner.Name()+`\.`+field)
-	})
-	if !found || len(others) == 0 || slices.Contains(args, "--man") {
-		return kong.OptionFunc(func(*kong.Kong) error { return nil })
-	}
-	return kong.IgnoreFields("^(" + strings.Join(others, "|") + ")$")
-}
-
-// visitCommands calls visit with every command of a grammar, and the struct
-// that it is in, those of embedded structs included.
-func visitCommands(t reflect.Type, visit func(owner reflect.Type, field string)) {
-	for i := range t.NumField() {
-		field := t.Field(i)
-		_, command := field.Tag.Lookup("cmd")
-		_, embedded := field.Tag.Lookup("embed")
-		switch {
-		case command:
-			visit(t, field.Name)
-		case (embedded || field.Anonymous) && field.Type.Kind() == reflect.Struct:
-			visitCommands(field.Type, visit)
-		}
-	}
 }
 
 // commandOf returns the command whose help tells what was wrong, as far as it
