@@ -153,6 +153,7 @@ const (
 type QueryRequest struct {
 	Queries   []Query `json:"queries"`
 	Documents bool    `json:"documents,omitempty"` // see QueryResponse
+	Ready     bool    `json:"ready,omitempty"`     // see QueryResponse
 }
 
 // Query asks for all entries of one index that match one of the terms.
@@ -165,13 +166,16 @@ type Query struct {
 // QueryResponse holds one result for each query, in order. Documents, if asked
 // for and if there are no more than FewEntries entries in all, are what
 // verifies these, as far as the nest holds it: index documents below the root,
-// and records. It saves asking for each.
+// and records. Ready, if asked for and under the same condition, is what a dry
+// run of prepare says of those packages whose layers are there, and entitles to
+// them as that does. Both save asking for each.
 type QueryResponse struct {
 	Results   []QueryResult `json:"results"`
 	Documents [][]byte      `json:"documents,omitempty"`
+	Ready     []Prepared    `json:"ready,omitempty"`
 }
 
-// FewEntries is up to how many entries are answered with documents.
+// FewEntries is up to how many entries are answered with more than themselves.
 const FewEntries = 16
 
 // QueryResult holds index entries (repo/index.Entry), each once, in no

@@ -49,6 +49,7 @@ func (s *session) runChange(ctx context.Context, jobs []solve.Job, flags change.
 		return err
 	}
 	started := s.env.Now()
+	s.installs = h.needsCatalog
 	progress := newProgress(s.streams.Err, f.Quiet || f.JSON)
 	defer progress.close()
 	guest, err := s.guest(ctx, f.DryRun, progress.step)

@@ -16,7 +16,9 @@ import (
 
 // nestHost is the host's nest as a session sees it.
 type nestHost struct {
-	nest *client.Nest
+	nest     *client.Nest
+	installs bool                          // what is found is about to be prepared
+	ready    map[repo.Digest]*api.Prepared // what the nest has said of that with its answers
 }
 
 // Files implements [catalog.Origin].
@@ -24,12 +26,37 @@ func (h *nestHost) Files(root repo.Digest) catalog.Files { return h.nest.Reposit
 
 // Query implements [catalog.Origin].
 func (h *nestHost) Query(ctx context.Context, r api.QueryRequest) (*api.QueryResponse, error) {
-	return h.nest.Query(ctx, r)
+	r.Ready = h.installs && r.Documents
+	response, err := h.nest.Query(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for i := range response.Ready {
+		h.ready[response.Ready[i].ID] = &response.Ready[i]
+	}
+	return response, nil
 }
 
-// Prepare implements [change.Nest].
+// Prepare implements [change.Nest]. A dry run is not asked for if the nest has
+// said already that all is there.
 func (h *nestHost) Prepare(ctx context.Context, r api.PrepareRequest, onEvent func(api.Event)) ([]api.Prepared, error) {
+	if list := h.known(r.Packages); r.DryRun && list != nil {
+		return list, nil
+	}
 	return h.nest.Prepare(ctx, r, onEvent)
+}
+
+// known returns what the nest has said of packages, or nil if not of all.
+func (h *nestHost) known(refs []api.PackageRef) []api.Prepared {
+	var list []api.Prepared
+	for _, ref := range refs {
+		have := h.ready[ref.ID]
+		if have == nil {
+			return nil
+		}
+		list = append(list, *have)
+	}
+	return list
 }
 
 // Attach has layers mounted in this guest's view; see [transaction.Hooks].

@@ -44,6 +44,8 @@ type session struct {
 	disk    durable.Disk
 	host    Host
 	asking  time.Duration // how long questions have waited for their answers
+
+	installs bool // the command may bring packages
 }
 
 // confirm asks. The time it takes is not the program's.
@@ -171,7 +173,10 @@ func (s *session) nest() *nestHost {
 	if h, ok := s.host.(*nestHost); ok {
 		return h
 	}
-	h := &nestHost{client.Dial(s.g.Dir, func(what string) { fmt.Fprintln(s.streams.Err, "stork:", what) })}
+	h := &nestHost{
+		nest:     client.Dial(s.g.Dir, func(what string) { fmt.Fprintln(s.streams.Err, "stork:", what) }),
+		installs: s.installs, ready: map[repo.Digest]*api.Prepared{},
+	}
 	if s.host == nil {
 		s.host = h
 	}

@@ -2,14 +2,12 @@ package nest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
 
 	"stork/nestd/api"
 	"stork/nestd/internal/attach"
-	"stork/nestd/internal/state"
 	"stork/repo"
 )
 
@@ -104,44 +102,6 @@ func (n *Nest) References(ctx context.Context, guest string, references api.Refe
 	defer n.trees.dropSoon()
 	return n.State.KeepEnvironments(ctx, guest, references.Environments)
 }
-
-// Query answers from the index database.
-func (n *Nest) Query(ctx context.Context, request api.QueryRequest) (*api.QueryResponse, error) {
-	if len(request.Queries) > MaxQueries {
-		return nil, fmt.Errorf("cannot answer %d queries: %w", len(request.Queries), errTooMany)
-	}
-	key, err := keyOf(request)
-	if err != nil {
-		return nil, err
-	}
-	if known := n.answers.find(key); known != nil {
-		return known, nil
-	}
-	response := &api.QueryResponse{Results: make([]api.QueryResult, len(request.Queries))}
-	for i, q := range request.Queries {
-		result, err := n.State.Query(ctx, q)
-		if errors.Is(err, state.ErrNotFound) {
-			return nil, fmt.Errorf("cannot query index %s: this nest does not have it: %w", q.Index.Short(), errUnknown)
-		}
-		if err != nil {
-			return nil, err
-		}
-		response.Results[i] = result
-	}
-	whole := true
-	if request.Documents {
-		if whole, err = n.addDocuments(ctx, request, response); err != nil {
-			return nil, err
-		}
-	}
-	if whole {
-		n.answers.keep(key, response)
-	}
-	return response, nil
-}
-
-// MaxQueries is how many queries one request may have.
-const MaxQueries = api.MaxQueries
 
 // checkLayers refuses what no client sends.
 func checkLayers(packages []repo.Digest, view string) error {

@@ -45,7 +45,7 @@ func manyEntries(packages int) []index.Entry {
 
 func queryNames(t testing.TB, n *Nest, root repo.Digest, name string) int {
 	t.Helper()
-	response, err := n.Query(context.Background(), api.QueryRequest{Queries: []api.Query{{Index: root, Kind: api.ByName, Terms: []string{name}}}})
+	response, err := n.Query(context.Background(), "g1", api.QueryRequest{Queries: []api.Query{{Index: root, Kind: api.ByName, Terms: []string{name}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

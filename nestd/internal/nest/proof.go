@@ -42,35 +42,9 @@ func (p *proof) Document(ctx context.Context, o repo.Object) ([]byte, error) {
 	return b, nil
 }
 
-// addDocuments adds to an answer what verifies its entries, if these are few.
-// whole says that more would not come later.
-func (n *Nest) addDocuments(ctx context.Context, request api.QueryRequest, response *api.QueryResponse) (whole bool, err error) {
-	entries := 0
-	for _, result := range response.Results {
-		entries += len(result.Entries)
-	}
-	if entries > api.FewEntries {
-		return true, nil
-	}
-	p := n.newProof()
-	for i, result := range response.Results {
-		for _, raw := range result.Entries {
-			if err := p.add(ctx, request.Queries[i].Index, raw); err != nil {
-				return false, fmt.Errorf("cannot gather what verifies an index entry: %w", err)
-			}
-		}
-	}
-	response.Documents = p.list
-	return !p.lacks, nil
-}
-
 // add reads the way from an index root, which the guest has, to one entry and
 // its record.
-func (p *proof) add(ctx context.Context, root repo.Digest, raw []byte) error {
-	var entry index.Entry
-	if err := repo.DecodeStrict(raw, &entry); err != nil {
-		return err
-	}
+func (p *proof) add(ctx context.Context, root repo.Digest, entry *index.Entry) error {
 	if err := p.way(ctx, root, entry.Name); err != nil {
 		return err
 	}

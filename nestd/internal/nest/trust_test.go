@@ -167,7 +167,7 @@ func TestQueryDocuments(t *testing.T) {
 	_, err := n.Read(ctx, o.root, repo.DataPath(o.ids["pkg1"])) // from now on the nest holds this record
 	must(t, err)
 	ask := func(terms ...string) *api.QueryResponse {
-		response, err := n.Query(ctx, api.QueryRequest{Documents: true, Queries: []api.Query{{Index: o.index.Object.Digest, Kind: api.ByGlob, Terms: terms}}})
+		response, err := n.Query(ctx, "g1", api.QueryRequest{Documents: true, Queries: []api.Query{{Index: o.index.Object.Digest, Kind: api.ByGlob, Terms: terms}}})
 		must(t, err)
 		return response
 	}

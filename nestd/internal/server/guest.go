@@ -66,7 +66,7 @@ func query(c *call) (any, error) {
 	if err := c.decode(&request); err != nil {
 		return nil, err
 	}
-	return c.server.options.Nest.Query(c.in.Context(), request)
+	return c.server.options.Nest.Query(c.in.Context(), c.guest, request)
 }
 
 // proof streams documents, each behind its length. What goes wrong after the

@@ -258,6 +258,19 @@ func (s *State) ShownIndexes(ctx context.Context) ([]Shown, error) {
 	})
 }
 
+// IndexOf returns whose index that root is, or ErrNotFound.
+func (s *State) IndexOf(ctx context.Context, root repo.Digest) (repository repo.Digest, publisher repo.Publisher, err error) {
+	err = s.read(ctx, "look up index", func(tx *sql.Tx) error {
+		var d []byte
+		if err := tx.QueryRowContext(ctx, `SELECT repository, publisher FROM indexes WHERE digest = ?`, root[:]).Scan(&d, &publisher); err != nil {
+			return err
+		}
+		repository, err = digest(d)
+		return err
+	})
+	return repository, publisher, err
+}
+
 // IndexDocument returns the text of a root, a table or a shard, or
 // ErrNotFound. Shards are put together from their entries: the text is
 // canonical, so there is only one way.
