@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"stork/client/catalog"
 	"stork/client/share"
 	"stork/client/solve"
@@ -98,11 +100,15 @@ func (g *Guest) Plan(ctx context.Context, jobs []solve.Job, flags Flags) (*Plan,
 		p.replaceSame(come, request.Installed)
 	}
 	p.list(solved)
-	if err := g.verify(ctx, p); err != nil {
+	// One is work for this program and the other for the nest.
+	both, bothCtx := errgroup.WithContext(ctx)
+	both.Go(func() error { return g.verify(bothCtx, p) })
+	both.Go(func() error { return g.estimate(bothCtx, p) })
+	if err := both.Wait(); err != nil {
 		return nil, err
 	}
-	if err := g.estimate(ctx, p); err != nil || p.Incoming() == 0 && !g.chooses() {
-		return p, err
+	if p.Incoming() == 0 && !g.chooses() {
+		return p, nil
 	}
 	return p, g.choose(ctx, p)
 }

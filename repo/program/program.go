@@ -54,7 +54,7 @@ func (e *Error) Unwrap() error { return e.Err }
 type Spec struct {
 	Name        string
 	Description string
-	Grammar     any                    // pointer to the kong struct; a fresh one for each run
+	Grammar     any                    // pointer to the kong struct, a fresh one for each run; its flags are filled in, but commands run as copies
 	Bind        []any                  // further arguments of the commands' Run methods
 	Explain     func(err error) *Error // maps an error of the domain; may return nil
 	Leave       func(err error) bool   // reports whether an error is not to be told, for somebody else goes on; may be nil

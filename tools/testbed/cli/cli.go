@@ -32,12 +32,12 @@ type target struct {
 
 // Run runs the program and returns the exit status.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	g := &grammar{}
-	status := program.Run(ctx, program.Spec{Name: "stork-testbed", Description: description, Grammar: g},
+	of := new(execStatus)
+	status := program.Run(ctx, program.Spec{Name: "stork-testbed", Description: description, Grammar: &grammar{}, Bind: []any{of}},
 		args, program.Streams{In: stdin, Out: stdout, Err: stderr})
 	switch {
 	case status == program.OK:
-		return g.Exec.status
+		return int(*of)
 	case len(args) > 0 && args[0] == "exec":
 		return StatusOwn
 	}

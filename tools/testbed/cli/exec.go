@@ -15,12 +15,14 @@ type execCommand struct {
 	target
 	Guest   string   `arg:"" help:"A guest (or machine)."`
 	Command []string `arg:"" passthrough:"" help:"After --: the command and its arguments."`
-	status  int
 }
+
+// execStatus is that of the command which exec ran.
+type execStatus int
 
 // Run runs the command, whose exit status becomes the program's. Signals go
 // to the command.
-func (c *execCommand) Run(streams program.Streams) error {
+func (c *execCommand) Run(streams program.Streams, status *execStatus) error {
 	t, err := testbed.Open(c.Dir)
 	if err != nil {
 		return err
@@ -40,6 +42,6 @@ func (c *execCommand) Run(streams program.Streams) error {
 	r, err := t.ExecSignals(context.Background(), c.Guest, testbed.Command{
 		Args: args, Stdin: streams.In, Stdout: streams.Out, Stderr: streams.Err,
 	}, signals)
-	c.status = r.Status
+	*status = execStatus(r.Status)
 	return err
 }
