@@ -16,6 +16,7 @@ import (
 	"stork/client/pins"
 	"stork/client/transaction"
 	"stork/nestd/api"
+	"stork/repo"
 	"stork/repo/durable"
 	"stork/repo/program"
 )
