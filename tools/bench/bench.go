@@ -22,6 +22,11 @@ type lab struct {
 
 // newLab makes a testbed with one nest.
 func newLab(ctx context.Context, guests int, log io.Writer) (*lab, error) {
+	return newLabOf(ctx, testbed.Options{Nests: 1, Guests: guests}, log)
+}
+
+// newLabOf makes any testbed; its folder is the lab's.
+func newLabOf(ctx context.Context, o testbed.Options, log io.Writer) (*lab, error) {
 	dir, err := os.MkdirTemp("", "stork-bench-")
 	if err != nil {
 		return nil, err
@@ -31,9 +36,10 @@ func newLab(ctx context.Context, guests int, log io.Writer) (*lab, error) {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
-	l.say("a testbed with %d guests", guests)
-	l.tb, err = testbed.Up(ctx, testbed.Options{Dir: filepath.Join(dir, "testbed"), Nests: 1, Guests: guests})
-	if err != nil {
+	l.say("a testbed with %d nests and %d guests of each", o.Nests, o.Guests)
+	o.Dir = filepath.Join(dir, "testbed")
+	if l.tb, err = testbed.Up(ctx, o); err != nil {
+		l.close()
 		return nil, fmt.Errorf("cannot make a testbed: %w", err)
 	}
 	return l, os.Mkdir(l.packages(), 0o755)

@@ -179,6 +179,9 @@ func (t *Testbed) startNest(ctx context.Context, nest string) error {
 	if err := t.approve(ctx, made.Key); err != nil {
 		return err
 	}
+	if err := t.setTransfer(filepath.Join(dir, "nest.json")); err != nil {
+		return err
+	}
 	if err := t.daemon(ctx, nest, 0, "/", "nestd", "run", "--dir", dir); err != nil {
 		return err
 	}
@@ -196,6 +199,29 @@ func (t *Testbed) startNest(ctx context.Context, nest string) error {
 		group.Go(func() error { return t.startGuest(ctx, operator, nest, guest) })
 	}
 	return group.Wait()
+}
+
+// setTransfer puts the testbed's transfer setting into a nest's configuration.
+func (t *Testbed) setTransfer(path string) error {
+	if t.transfer == "" {
+		return nil
+	}
+	config := map[string]json.RawMessage{}
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, &config)
+	}
+	config["transfer"] = json.RawMessage(t.transfer)
+	if err == nil {
+		b, err = json.Marshal(config)
+	}
+	if err == nil {
+		err = os.WriteFile(path, b, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot configure nest: %w", err)
+	}
+	return nil
 }
 
 func (t *Testbed) approve(ctx context.Context, key string) error {

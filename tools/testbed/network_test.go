@@ -71,13 +71,13 @@ func TestRate(t *testing.T) {
 func TestParseRate(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]uint32{"": 0, "8kbit": 1000, "100mbit": 12500000, "1gbit": 125000000, "1.5mbit": 187500, "80000bit": 10000, "1GBit": 125000000} {
-		if got, err := parseRate(text); err != nil || got != want {
-			t.Errorf("parseRate(%q) = %d, %v, want %d", text, got, err, want)
+		if got, err := ParseRate(text); err != nil || got != want {
+			t.Errorf("ParseRate(%q) = %d, %v, want %d", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"fast", "100", "-1mbit", "0mbit", "nanmbit", "1e300mbit", "mbit", "100mbps", "35gbit"} {
-		if got, err := parseRate(text); err == nil {
-			t.Errorf("parseRate(%q) = %d, want an error", text, got)
+		if got, err := ParseRate(text); err == nil {
+			t.Errorf("ParseRate(%q) = %d, want an error", text, got)
 		}
 	}
 }

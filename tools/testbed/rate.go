@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// parseRate reads a rate as tc(8) writes it, in bits a second, and returns
+// ParseRate reads a rate as tc(8) writes it, in bits a second, and returns
 // bytes a second. The empty string is no limit, 0.
-func parseRate(s string) (uint32, error) {
+func ParseRate(s string) (uint32, error) {
 	if s == "" {
 		return 0, nil
 	}

@@ -69,6 +69,7 @@ func processOf(pid int) (process, error) {
 type Testbed struct {
 	dir      string
 	state    state
+	transfer string     // Options.Transfer, while it is made
 	operator sync.Mutex // held while the offline keys are within reach
 }
 

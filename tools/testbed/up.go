@@ -3,6 +3,7 @@ package testbed
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -56,7 +57,7 @@ func Up(ctx context.Context, o Options) (_ *Testbed, err error) {
 
 // check completes the options.
 func (o *Options) check() (t *Testbed, rate uint32, err error) {
-	if rate, err = parseRate(o.Rate); err != nil {
+	if rate, err = ParseRate(o.Rate); err != nil {
 		return nil, 0, err
 	}
 	if o.Nests < 0 || o.Nests > maxNests || o.Guests < 0 || o.Guests > maxGuests {
@@ -81,7 +82,10 @@ func (o *Options) check() (t *Testbed, rate uint32, err error) {
 		}
 		o.Bin = filepath.Dir(self)
 	}
-	t = &Testbed{dir: dir, state: state{Bin: o.Bin, HostUser: o.NoUserNS, Rootless: !privileged(), Guests: map[string]string{}}}
+	if o.Transfer != "" && !json.Valid([]byte(o.Transfer)) {
+		return nil, 0, fmt.Errorf("the transfer setting %q is no JSON", o.Transfer)
+	}
+	t = &Testbed{dir: dir, transfer: o.Transfer, state: state{Bin: o.Bin, HostUser: o.NoUserNS, Rootless: !privileged(), Guests: map[string]string{}}}
 	for i := range o.Nests {
 		nest := "n" + strconv.Itoa(i+1)
 		t.state.Nests = append(t.state.Nests, nest)

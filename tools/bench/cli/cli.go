@@ -24,6 +24,7 @@ type grammar struct {
 	Tree    treeCommand    `cmd:"" help:"The first install of the Go tree of this machine, beside others."`
 	Density densityCommand `cmd:"" help:"What further guests cost in disk and memory, beside guests with copies."`
 	Crowd   crowdCommand   `cmd:"" help:"Many guests installing the same package at the same moment."`
+	Swarm   swarmCommand   `cmd:"" help:"Many nests fetching the same package at the same moment, each over a link of its own."`
 	Demo    demoCommand    `cmd:"" help:"The main job from end to end, with a table of what it cost."`
 	All     allCommand     `cmd:"" help:"All benchmarks, written down."`
 }
