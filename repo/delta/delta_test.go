@@ -120,7 +120,7 @@ func documentsOf(tree *index.Tree, docs index.Documents) index.Documents {
 // nothing but the older index.
 func TestRound(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ first, second int }{{0, 1}, {1, 0}, {3, 10}, {200, 1}, {3000, 200}, {5000, 3000}} {
+	for _, c := range []struct{ first, second int }{{0, 1}, {1, 0}, {3, 10}, {200, 1}, {3000, 200}, {5000, 3000}, {16, 1}, {30, 10}, {60, 10}, {2000, 100}, {4090, 10}} {
 		t.Run(fmt.Sprintf("%d+%d", c.first, c.second), func(t *testing.T) {
 			t.Parallel()
 			old, new, docs := indexes(t, entries(0, c.first), entries(c.first, c.second))
@@ -165,6 +165,12 @@ func TestSmall(t *testing.T) {
 	if len(b) > 40_000 {
 		t.Errorf("%d bytes", len(b))
 	}
+	old, new, docs = indexes(t, entries(0, 4000), entries(4000, 100))
+	if b := made(t, old, new, docs); old.Root.Bits == new.Root.Bits || len(b) > 60_000 {
+		t.Errorf("where there are twice as many shards: %d bytes", len(b))
+	} else {
+		t.Logf("where there are twice as many shards: %d bytes", len(b))
+	}
 	old, new, docs = indexes(t, entries(0, 60000), entries(60000, 1))
 	if b := made(t, old, new, docs); len(b) > 4000 {
 		t.Errorf("one package takes %d bytes", len(b))
@@ -173,9 +179,12 @@ func TestSmall(t *testing.T) {
 
 func TestNoDelta(t *testing.T) {
 	t.Parallel()
-	old, new, docs := indexes(t, entries(0, 16), entries(16, 1))
+	old, new, docs := indexes(t, entries(0, 16), entries(16, 17))
 	if _, err := Make(t.Context(), docs, old, new); !errors.Is(err, ErrNone) {
-		t.Errorf("between 1 shard and 2: %v", err)
+		t.Errorf("between 1 shard and 4: %v", err)
+	}
+	if _, err := Make(t.Context(), docs, new, old); !errors.Is(err, ErrNone) {
+		t.Errorf("between 4 shards and 1: %v", err)
 	}
 }
 
@@ -284,6 +293,10 @@ func TestLargeDocuments(t *testing.T) {
 	}
 	if got := groups(old, new[:2]); got != nil {
 		t.Errorf("levels of other lengths: %+v", got)
+	}
+	finer := groups(old[:2], []repo.Object{object(21, 5), object(22, 5), object(23, 1), object(24, 0)})
+	if len(finer) != 2 || fmt.Sprint(finer[0].numbers, finer[1].numbers) != "[0 1] [3]" || len(finer[0].old) != 1 {
+		t.Errorf("groups of an index that is cut more finely: %+v", finer)
 	}
 }
 

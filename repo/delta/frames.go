@@ -22,45 +22,65 @@ const (
 	maxWindow  = 2 * MaxGroup
 )
 
+// maxFiner is how much more finely the newer index may be cut, as a power of
+// two.
+const maxFiner = 1
+
 // group is the documents of one frame: those of old are its dictionary, those
 // of new its content, one behind the other in both.
 type group struct {
-	numbers  []int // of the documents in their level
-	old, new []repo.Object
+	numbers  []int         // of the documents in their level
+	old, new []repo.Object // perhaps fewer of old
 }
 
 // groups says which documents of a level, all tables or all shards, lie
 // together in a frame: in order, those that differ, as many as MaxGroup
-// allows. A document that does not fit alone is left out. Both sides come to
-// the same answer, so a delta does not have to say it, and no reader has to
-// believe it.
+// allows. Where the new index is cut more finely, every document differs, and
+// the dictionary has the old ones that covered the same names. A document that
+// does not fit alone is left out. Both sides come to the same answer, so a
+// delta does not have to say it, and no reader has to believe it.
 func groups(old, new []repo.Object) []group {
-	if len(old) != len(new) {
+	finer := bits.Len(uint(len(new))) - bits.Len(uint(len(old))) // lengths are powers of two
+	if finer < 0 || finer > maxFiner || len(old)<<finer != len(new) {
 		return nil
 	}
 	var all []group
 	var g group
 	var size, total int64
+	last := -1 // the number of the last of g.old
 	for n := range new {
-		both := old[n].Size + new[n].Size
-		if old[n] == new[n] || old[n].Size < 0 || new[n].Size < 0 || both < 0 || both > MaxGroup {
+		from := n >> finer
+		was, is := old[from], new[n]
+		both := was.Size + is.Size
+		if finer == 0 && was == is || was.Size < 0 || is.Size < 0 || both < 0 || both > MaxGroup {
 			continue
 		}
-		if total += both; total > maxContent {
+		add := both
+		if from == last {
+			add = is.Size
+		}
+		if size+add > MaxGroup {
+			all = append(all, g)
+			g, size, last, add = group{}, 0, -1, both
+		}
+		if from != last {
+			g.old, last = append(g.old, was), from
+		}
+		g.numbers, g.new = append(g.numbers, n), append(g.new, is)
+		size += add
+		if total += add; total > maxContent {
 			return nil
 		}
-		if size += both; size > MaxGroup {
-			all = append(all, g)
-			g, size = group{}, both
-		}
-		g.numbers = append(g.numbers, n)
-		g.old, g.new = append(g.old, old[n]), append(g.new, new[n])
 	}
 	if len(g.numbers) > 0 {
 		all = append(all, g)
 	}
 	return all
 }
+
+// tooFine reports whether an index is cut so much more finely than another one
+// that there is no delta: then most of it is new.
+func tooFine(old, new int) bool { return new < old || new-old > maxFiner }
 
 func sizeOf(objects []repo.Object) int64 {
 	var size int64

@@ -11,14 +11,14 @@ import (
 )
 
 // ErrNone says that there is no delta between two indexes which is worth it:
-// they are cut into other numbers of shards, so that nearly everything
-// differs, or it would be larger than MaxSize.
+// the newer one has more than twice as many shards, or the delta would be
+// larger than MaxSize.
 var ErrNone = errors.New("no delta")
 
 // Make returns the delta from one index to a later one of the same publisher.
 // It is a function of both. Src has the documents of either.
 func Make(ctx context.Context, src index.Source, old, new *index.Tree) ([]byte, error) {
-	if old.Root.Bits != new.Root.Bits {
+	if tooFine(old.Root.Bits, new.Root.Bits) {
 		return nil, ErrNone
 	}
 	m := &maker{src: src, out: []byte(header)}

@@ -52,11 +52,12 @@ func (c *count) String() string {
 	return fmt.Sprintf("%d documents, %d packs, %d deltas", c.data.Load(), c.packs.Load(), c.deltas.Load())
 }
 
-// TestIndexByDelta takes what is new in an index, and nothing else.
+// TestIndexByDelta takes what is new in an index, and nothing else, also when
+// the index comes to have twice as many shards.
 func TestIndexByDelta(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
-	o.publishEntries(manyEntries(1800))
+	o.publishEntries(manyEntries(2000))
 	o.writePack()
 	n := startNest(t, o)
 	refreshed(t, n)
