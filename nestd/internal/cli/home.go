@@ -25,6 +25,7 @@ import (
 //	state.db       the database
 //	store/         objects and layers
 //	spool/         blobs on their way, the fetcher's
+//	seeds/         blobs and documents that are kept for peers, if any are
 //	documents/     records, file lists, policies
 //	repositories/  trust state and mirrored metadata
 //	run/           sockets and guests' directories, unless --run-dir says otherwise

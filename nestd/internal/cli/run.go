@@ -114,7 +114,8 @@ func (c *runCommand) open(ctx context.Context, home *home, log *slog.Logger) (d 
 	opened(options.Attacher.Close)
 	if options.Fetcher, err = fetch.Start(ctx, fetch.Options{
 		Args: []string{fetcherCommand}, UID: options.Unpack.UID, GID: options.Unpack.GID,
-		Proxy: conf.Proxy, Config: conf.Transfer, Spool: home.path("spool"), SocketDir: filepath.Join(conf.RunDir, "fetcher"), Log: log,
+		Proxy: conf.Proxy, Config: conf.Transfer, Spool: home.path("spool"), Seeds: home.path("seeds"),
+		SocketDir: filepath.Join(conf.RunDir, "fetcher"), Log: log,
 	}); err != nil {
 		return nil, err
 	}

@@ -37,7 +37,11 @@ func (f *Fetcher) Get(ctx context.Context, baseURL, path string, max int64) ([]b
 	address := join(baseURL, path)
 	old, tag := f.tags.get(address)
 	var b []byte
-	err := f.ask(ctx, getRoute, getRequest{URL: address, Max: max, ETag: tag}, func(answer *http.Response) (err error) {
+	request := getRequest{URL: address, Max: max, ETag: tag}
+	if digest, err := repo.ParseHex(path[strings.LastIndexByte(path, '/')+1:]); err == nil && path == repo.DataPath(digest) {
+		request.Digest = &digest
+	}
+	err := f.ask(ctx, getRoute, request, func(answer *http.Response) (err error) {
 		switch answer.StatusCode {
 		case http.StatusOK:
 			b, err = io.ReadAll(io.LimitReader(answer.Body, max+1))

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,15 +14,23 @@ import (
 	"stork/nestd/internal/fetch/transfer/web"
 )
 
-// scheduler wires the methods of this nest.
+// open wires the methods of this nest.
 func (w *worker) open(c *Config, spool *os.Root) {
 	https := web.New(web.Options{Name: "https", Client: w.client, Connections: c.Connections})
+	var lanes []transfer.Lane
+	if w.peers != nil {
+		lanes = append(lanes, transfer.Lane{Method: w.peers.Method(), Stall: peerStall})
+	}
+	// Web servers come last, and watch their own progress.
+	lanes = append(lanes, transfer.Lane{Method: https})
 	w.scheduler = transfer.NewScheduler(transfer.Options{
-		Spool: spool, Progress: minProgress, Jobs: maxTransfers, Log: w.log,
-		// Web servers come last, and watch their own progress.
-		Lanes: []transfer.Lane{{Method: https}},
+		Spool: spool, Progress: minProgress, Jobs: maxTransfers, Limits: w.limits, Log: w.log, Lanes: lanes,
 	})
 }
+
+// peerStall is how long peers, who are near, may bring nothing before the
+// repository is asked too.
+const peerStall = 2 * time.Second
 
 // How many blobs are fetched at a time for nobody in particular, and how many
 // bytes are progress.

@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"stork/nestd/confine"
 	"stork/nestd/internal/fetch/transfer"
+	"stork/nestd/internal/fetch/transfer/peer"
 	"stork/nestd/internal/fetch/transfer/web"
 	"stork/repo"
 )
@@ -23,7 +25,7 @@ import (
 const (
 	listenerFD = 3 // the unix socket that the daemon listens on
 	spoolFD    = 4 // the directory it may write
-	firstOther = 5
+	seedsFD    = 5 // the directory of what others may have, if there is one
 )
 
 // The child's resource limits: it buffers little, whatever servers send.
@@ -40,7 +42,7 @@ func Child(ctx context.Context, config string, log *slog.Logger) error {
 	if err := repo.DecodeStrict([]byte(config), &c); err != nil {
 		return fmt.Errorf("cannot start fetcher: %w", err)
 	}
-	if err := confineChild(); err != nil {
+	if err := confineChild(c.Seeds); err != nil {
 		return fmt.Errorf("cannot start fetcher: %w", err)
 	}
 	file := os.NewFile(listenerFD, "fetcher socket")
@@ -55,6 +57,10 @@ func Child(ctx context.Context, config string, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("cannot start fetcher: %w", err)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	background := worker.background(ctx, &c)
+	defer background.Wait()
+	defer cancel()
 	server := &http.Server{Handler: worker.handler(), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
@@ -69,11 +75,16 @@ type childConfig struct {
 	Proxy  string     `json:"proxy,omitempty"`
 	Config Config     `json:"config"`
 	Tuning web.Tuning `json:"tuning"`
+	Seeds  bool       `json:"seeds"` // seedsFD is there
 }
 
 // confineChild makes the spool the working directory, so that no directory
 // above it need be open to the child's user, then gives up everything else.
-func confineChild() error {
+func confineChild(seeds bool) error {
+	firstOther := seedsFD
+	if seeds {
+		firstOther++
+	}
 	if err := confine.CloseInherited(firstOther); err != nil {
 		return err
 	}
@@ -92,6 +103,8 @@ func confineChild() error {
 // worker answers the daemon's requests.
 type worker struct {
 	client    *web.Client
+	peers     *peer.Client // nil: nobody is asked
+	limits    *transfer.Limits
 	scheduler *transfer.Scheduler
 	log       *slog.Logger
 }
@@ -106,9 +119,39 @@ func newWorker(c *childConfig, log *slog.Logger) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{client: client, log: log}
+	w := &worker{client: client, limits: transfer.NewLimits(c.Config.Limits), log: log}
+	if len(c.Config.Peer.Peers) > 0 {
+		if w.peers, err = peer.NewClient(c.Config.Peer, web.Tuning{}); err != nil {
+			return nil, err
+		}
+	}
 	w.open(&c.Config, spool)
 	return w, nil
+}
+
+// background does what nobody asks for: it follows the limits' schedule, and
+// answers peers. A port that is taken costs that, and no downloads.
+func (w *worker) background(ctx context.Context, c *childConfig) *sync.WaitGroup {
+	group := new(sync.WaitGroup)
+	group.Go(func() { w.limits.Run(ctx) })
+	if c.Config.Peer.Listen != "" && c.Seeds {
+		server := &peer.Server{Config: c.Config.Peer, Open: openSeed, Limit: w.limits.Up(), Log: w.log}
+		group.Go(func() {
+			if err := server.Serve(ctx); err != nil {
+				w.log.Error("peers are not answered", "err", err)
+			}
+		})
+	}
+	return group
+}
+
+// openSeed opens what the daemon keeps for others.
+func openSeed(d repo.Digest) (*os.File, error) {
+	fd, err := unix.Openat(seedsFD, d.Hex(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: d.Hex(), Err: err}
+	}
+	return os.NewFile(uintptr(fd), d.Hex()), nil
 }
 
 func (w *worker) handler() http.Handler {

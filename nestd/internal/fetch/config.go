@@ -3,6 +3,9 @@ package fetch
 import (
 	"fmt"
 	"net/url"
+
+	"stork/nestd/internal/fetch/transfer"
+	"stork/nestd/internal/fetch/transfer/peer"
 )
 
 // Config says how a nest fetches. It comes from the nest's own configuration,
@@ -15,6 +18,16 @@ type Config struct {
 
 	// Connections is how many a large blob takes to web servers; 0: 4.
 	Connections int `json:"connections,omitempty"`
+
+	// Limits are how much of the network may be used when.
+	Limits transfer.Schedule `json:"limits,omitzero"`
+
+	// Peer has other nests of this network asked for small files, and answered.
+	Peer peer.Config `json:"peer,omitzero"`
+
+	// SeedBytes is how much of what this nest has fetched it keeps for others;
+	// 0: nothing.
+	SeedBytes int64 `json:"seed_bytes,omitempty"`
 }
 
 // Bounds of the configuration.
@@ -39,5 +52,11 @@ func (c *Config) Check() error {
 	if c.Connections < 0 || c.Connections > maxConnections {
 		return fmt.Errorf("%d connections for one package are not possible, %d are", c.Connections, maxConnections)
 	}
-	return nil
+	if c.SeedBytes < 0 {
+		return fmt.Errorf("%d bytes can not be kept for others", c.SeedBytes)
+	}
+	if err := c.Limits.Check(); err != nil {
+		return err
+	}
+	return c.Peer.Check()
 }

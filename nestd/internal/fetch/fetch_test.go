@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func start(t *testing.T, dir string, tuning web.Tuning) *Fetcher {
+func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -47,6 +47,11 @@ func start(t *testing.T, dir string, tuning web.Tuning) *Fetcher {
 		}
 		t.Skip("needs root")
 	}
+}
+
+func start(t *testing.T, dir string, tuning web.Tuning) *Fetcher {
+	t.Helper()
+	needRoot(t)
 	f, err := Start(context.Background(), Options{
 		Args: []string{"test-fetcher"}, UID: 65534, GID: 65534, Spool: filepath.Join(dir, "spool"), SocketDir: filepath.Join(dir, "s"),
 		Tuning: tuning, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),

@@ -38,6 +38,7 @@ type Options struct {
 	UID, GID  int      // whom it runs as
 	Spool     string   // the directory that it writes; made if absent, and given to the child's user
 	SocketDir string   // a directory for the socket; made if absent
+	Seeds     string   // the directory of what is kept for others, if Config says so; made if absent
 	Proxy     string   // address of an HTTP proxy; empty: none
 	Config    Config
 	Tuning    web.Tuning // for tests, which have no time
@@ -51,6 +52,7 @@ type Fetcher struct {
 	http     *http.Client
 	listener *os.File // kept, so that requests queue while a child is replaced
 	spool    *os.File
+	seeds    *seeds // nil: nothing is kept
 	cancel   context.CancelFunc
 	done     chan struct{}
 	tags     *tagCache
@@ -72,7 +74,7 @@ func Start(ctx context.Context, o Options) (*Fetcher, error) {
 	if err := f.prepare(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start fetcher: %w", err), f.closeFiles())
 	}
-	config, err := json.Marshal(childConfig{Proxy: o.Proxy, Config: o.Config, Tuning: o.Tuning})
+	config, err := json.Marshal(childConfig{Proxy: o.Proxy, Config: o.Config, Tuning: o.Tuning, Seeds: f.seeds != nil})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start fetcher: %w", err), f.closeFiles())
 	}
@@ -108,6 +110,9 @@ func (f *Fetcher) closeFiles() error {
 			errs = append(errs, file.Close())
 		}
 	}
+	if f.seeds != nil {
+		errs = append(errs, f.seeds.dir.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -130,6 +135,11 @@ func (f *Fetcher) prepare() error {
 		return err
 	}
 	f.spool = spool
+	if f.options.Seeds != "" && f.options.Config.SeedBytes > 0 {
+		if f.seeds, err = openSeeds(f.options.Seeds, f.options.Config.SeedBytes); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(f.options.SocketDir, 0o700); err != nil {
 		return err
 	}
@@ -193,6 +203,9 @@ func (f *Fetcher) startChild(ctx context.Context, config string) (*confine.Proce
 		Exe: o.Exe, Args: append(append([]string{}, o.Args...), config), Env: o.Env,
 		UID: o.UID, GID: o.GID, Network: true, Stderr: &logWriter{log: o.Log},
 		Files: []*os.File{f.listener, f.spool},
+	}
+	if f.seeds != nil {
+		child.Files = append(child.Files, f.seeds.dir)
 	}
 	process, err := child.Start(ctx)
 	if err != nil {

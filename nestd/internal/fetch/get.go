@@ -18,6 +18,13 @@ func (w *worker) serveGet(out http.ResponseWriter, in *http.Request) {
 	if !decodeRequest(out, in, &request) {
 		return
 	}
+	if request.Digest != nil && w.peers != nil {
+		if text, ok := w.peers.Document(in.Context(), *request.Digest, request.Max); ok {
+			// A daemon that is gone is not to be told.
+			_, _ = out.Write(text)
+			return
+		}
+	}
 	ctx, watch := w.client.Watch(in.Context())
 	defer watch.Stop()
 	answer, err := w.client.Get(ctx, request.URL, http.Header{"If-None-Match": etags(request.ETag)})

@@ -21,6 +21,8 @@ type getRequest struct {
 	Max  int64  `json:"max"`            // bytes, after decompression
 	ETag string `json:"etag,omitempty"` // what the daemon has
 	Zstd bool   `json:"zstd,omitempty"` // the file is a zstd stream; the answer is what is in it
+
+	Digest *repo.Digest `json:"digest,omitempty"` // of the file, if it has a name for ever: peers may have it
 }
 
 // blobRequest asks for a file in the spool, named by its digest in

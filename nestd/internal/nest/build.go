@@ -113,8 +113,12 @@ func (b *build) run(ctx context.Context) error {
 	}
 	// The spool is scratch: a blob that stays there costs space until it is
 	// stale.
-	if discardErr := b.nest.Fetcher.Discard(b.blob()); discardErr != nil {
-		b.nest.Log.Warn("cannot empty spool", "err", discardErr)
+	leave := b.nest.Fetcher.Discard
+	if err == nil {
+		leave = b.nest.Fetcher.Keep
+	}
+	if leaveErr := leave(b.blob()); leaveErr != nil {
+		b.nest.Log.Warn("cannot empty spool", "err", leaveErr)
 	}
 	return err
 }

@@ -50,8 +50,11 @@ func (d *documents) held(digest repo.Digest) ([]byte, error) {
 	return b, err
 }
 
-// store writes a document, durable when it returns (rule R1).
+// store writes a document that was verified, durable when it returns (rule R1).
 func (d *documents) store(digest repo.Digest, text []byte) error {
+	if err := d.nest.Fetcher.KeepDocument(digest, text); err != nil {
+		d.nest.Log.Warn("cannot keep document for peers", "err", err)
+	}
 	path := d.path(digest)
 	if err := d.disk.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("cannot store document %s: %w", digest, err)

@@ -83,7 +83,7 @@ func (a *attempt) start(ctx context.Context) {
 	method := a.lanes[i].Method
 	job := &Job{
 		Order: a.transfer.order, Blob: a.blob, Log: a.transfer.scheduler.options.Log.With("method", method.Name()),
-		peers: func(n int) { a.transfer.setPeers(i, n) },
+		pace: a.transfer.pace, peers: func(n int) { a.transfer.setPeers(i, n) },
 	}
 	go func() {
 		err := method.Fetch(ctx, job)
@@ -126,7 +126,7 @@ func (a *attempt) end(ctx context.Context, e ended) error {
 // when there is none left to start.
 func (a *attempt) watch(ctx context.Context, now time.Time) error {
 	stored := a.blob.Stored()
-	if stored-a.stored >= a.transfer.scheduler.options.Progress {
+	if stored-a.stored >= a.transfer.scheduler.options.Progress || a.transfer.held.Load() > 0 {
 		a.mark, a.stored = now, stored
 		return nil
 	}

@@ -88,11 +88,8 @@ type Job struct {
 
 // Pace waits until n more bytes may be received from the network, n being at
 // most [PaceBytes]. A method calls it for all that it reads of a blob, before
-// or after; one whose library takes a rate.Limiter need not.
+// or after; one whose library takes a rate.Limiter is given [Limits.Down].
 func (j *Job) Pace(ctx context.Context, n int) error {
-	if j.pace == nil {
-		return ctx.Err()
-	}
 	return j.pace(ctx, n)
 }
 
@@ -101,7 +98,5 @@ const PaceBytes = 256 << 10
 
 // Peers reports from how many servers or peers the method is receiving now.
 func (j *Job) Peers(n int) {
-	if j.peers != nil {
-		j.peers(n)
-	}
+	j.peers(n)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stork/repo"
@@ -30,6 +31,7 @@ type Options struct {
 	Lanes    []Lane   // in order of preference
 	Progress int64    // bytes; less within a lane's Stall is none
 	Jobs     int      // blobs at a time; one more for each priority above the lowest
+	Limits   *Limits  // of the nest
 	Log      *slog.Logger
 }
 
@@ -144,6 +146,8 @@ type transfer struct {
 	err       error
 	waiters   int // under scheduler.mu
 
+	held atomic.Int32 // connections that wait for the limits
+
 	mu    sync.Mutex
 	blob  *Blob
 	last  Progress // of a blob that is closed
@@ -160,6 +164,9 @@ func (t *transfer) run(ctx context.Context) error {
 		return err
 	}
 	defer t.place.leave()
+	if t.place.current() >= Interactive {
+		t.scheduler.options.Limits.hurry()
+	}
 	blob, err := openBlob(t.scheduler.options.Spool, t.order)
 	if err != nil {
 		return err
@@ -193,6 +200,13 @@ func (t *transfer) fill(ctx context.Context, blob *Blob) error {
 			return ErrMismatch
 		}
 	}
+}
+
+// pace holds a method to the limits.
+func (t *transfer) pace(ctx context.Context, n int) error {
+	t.held.Add(1)
+	defer t.held.Add(-1)
+	return t.scheduler.options.Limits.pace(ctx, t.place.current(), n)
 }
 
 // progress says how far the transfer is.

@@ -57,7 +57,7 @@ func fails(name string, err error) method {
 
 func scheduled(t *testing.T, methods ...Method) *Scheduler {
 	t.Helper()
-	o := Options{Spool: spoolOf(t, t.TempDir()), Progress: 1 << 10, Jobs: 2, Log: slog.New(slog.DiscardHandler)}
+	o := Options{Spool: spoolOf(t, t.TempDir()), Progress: 1 << 10, Jobs: 2, Limits: NewLimits(Schedule{}), Log: slog.New(slog.DiscardHandler)}
 	for _, m := range methods {
 		o.Lanes = append(o.Lanes, Lane{Method: m, Stall: 300 * time.Millisecond})
 	}

@@ -123,7 +123,7 @@ func (w *world) scheduler() *transfer.Scheduler {
 		}
 	})
 	return transfer.NewScheduler(transfer.Options{
-		Spool: spool, Lanes: w.lanes, Progress: 4 << 10, Jobs: 4, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
+		Spool: spool, Lanes: w.lanes, Progress: 4 << 10, Jobs: 4, Limits: transfer.NewLimits(transfer.Schedule{}), Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 	})
 }
 

@@ -42,6 +42,7 @@ func (t Tuning) withDefaults() Tuning {
 type Client struct {
 	http   *http.Client
 	tuning Tuning
+	lame   lame
 }
 
 // ClientOptions say how servers are reached.
@@ -52,6 +53,8 @@ type ClientOptions struct {
 	// Allow refuses addresses after their names are resolved, so that no name
 	// leads around it; nil allows all. The argument is host and port.
 	Allow func(address string) error
+
+	NoRedirects bool // whoever sends us elsewhere is refused
 }
 
 // maxRedirects is how often a server may send us elsewhere.
@@ -60,11 +63,11 @@ const maxRedirects = 5
 // NewClient makes a client that goes where it is told: no proxy out of the
 // environment, no cookies, few redirects, and those to http and https only.
 func NewClient(o ClientOptions) (*Client, error) {
-	dialer := &net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}
+	tuning := o.Tuning.withDefaults()
+	dialer := &net.Dialer{Timeout: min(15*time.Second, tuning.Stall), KeepAlive: 30 * time.Second}
 	if o.Allow != nil {
 		dialer.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error { return o.Allow(address) }
 	}
-	tuning := o.Tuning.withDefaults()
 	transport := &http.Transport{
 		DialContext:            dialer.DialContext,
 		ForceAttemptHTTP2:      true,
@@ -82,7 +85,11 @@ func NewClient(o ClientOptions) (*Client, error) {
 		}
 		transport.Proxy = http.ProxyURL(proxy)
 	}
-	return &Client{http: &http.Client{Transport: transport, CheckRedirect: checkRedirect}, tuning: tuning}, nil
+	redirect := checkRedirect
+	if o.NoRedirects {
+		redirect = func(*http.Request, []*http.Request) error { return errors.New("redirects are not allowed") }
+	}
+	return &Client{http: &http.Client{Transport: transport, CheckRedirect: redirect}, tuning: tuning}, nil
 }
 
 // How many connections to a server are kept for the next file, and how much,
@@ -140,6 +147,9 @@ func (c *Client) Get(ctx context.Context, address string, header http.Header) (*
 	}
 	request.Header.Set("User-Agent", "nestd")
 	answer, err := c.http.Do(request)
+	if ctx.Err() == nil || errors.Is(context.Cause(ctx), errStalled) {
+		c.lame.note(request.URL.Host, err == nil)
+	}
 	if err != nil {
 		return nil, Cause(ctx, err)
 	}

@@ -195,7 +195,7 @@ func (f *fetch) release(s *server, o outcome) {
 	if !temporary(o.err) || s.fruitless >= tuning.Tries || s.tries >= maxTries {
 		s.err = o.err
 		if temporary(o.err) {
-			f.method.reached(s.source.Address, false)
+			f.method.options.Client.lame.note(s.source.Address, false)
 		}
 		return
 	}

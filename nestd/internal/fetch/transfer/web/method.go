@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/url"
 	"sync"
-	"time"
 
 	"stork/nestd/internal/fetch/transfer"
 )
@@ -26,9 +25,6 @@ type Options struct {
 type Method struct {
 	options Options
 	buffers sync.Pool
-
-	mu   sync.Mutex
-	lame map[string]time.Time // hosts that could not be reached, and until when others are asked first
 }
 
 // New returns a method.
@@ -42,16 +38,13 @@ func New(o Options) *Method {
 	if o.Places == nil {
 		o.Places = func(order transfer.Order) []string { return order.Places }
 	}
-	m := &Method{options: o, lame: map[string]time.Time{}}
+	m := &Method{options: o}
 	m.buffers.New = func() any { return new([bufferSize]byte) }
 	return m
 }
 
 // bufferSize is how much is read before it is written, in bytes.
 const bufferSize = 64 << 10
-
-// lameFor is how long a host that could not be reached is asked last.
-const lameFor = 30 * time.Second
 
 // Name implements [transfer.Method].
 func (m *Method) Name() string { return m.options.Name }
@@ -69,33 +62,15 @@ func (m *Method) Fetch(ctx context.Context, job *transfer.Job) error {
 
 // order puts those last that could not be reached of late.
 func (m *Method) order(places []string) []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	var first, last []string
 	for _, place := range places {
-		if until, lame := m.lame[hostOf(place)]; !lame || time.Now().After(until) {
-			first = append(first, place)
-		} else {
+		if m.options.Client.Lame(place) {
 			last = append(last, place)
+		} else {
+			first = append(first, place)
 		}
 	}
 	return append(first, last...)
-}
-
-// reached notes whether a host could be.
-func (m *Method) reached(host string, could bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if could {
-		delete(m.lame, host)
-		return
-	}
-	for other, until := range m.lame { // bounded by the hosts of half a minute
-		if time.Now().After(until) {
-			delete(m.lame, other)
-		}
-	}
-	m.lame[host] = time.Now().Add(lameFor)
 }
 
 // hostOf is what ledgers call a server.

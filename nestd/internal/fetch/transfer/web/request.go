@@ -53,7 +53,6 @@ func (f *fetch) request(ctx context.Context, s *server) outcome {
 		return outcome{err: err}
 	}
 	defer answer.Body.Close()
-	f.method.reached(s.source.Address, true)
 	switch answer.StatusCode {
 	case http.StatusOK:
 		if r.Len() < f.job.Object.Size {
@@ -69,7 +68,7 @@ func (f *fetch) request(ctx context.Context, s *server) outcome {
 	if err != nil {
 		return f.blamed(s, err)
 	}
-	return f.copy(ctx, s, watch.Reader(answer.Body), r.Len(), func(p []byte) error {
+	return f.copy(ctx, s, watch, answer.Body, r.Len(), func(p []byte) error {
 		_, err := claim.Write(p)
 		return err
 	})
@@ -147,7 +146,7 @@ func (f *fetch) copyWhole(ctx context.Context, s *server, answer *http.Response,
 		return f.blamed(s, err)
 	}
 	at := int64(0)
-	return f.copy(ctx, s, watch.Reader(answer.Body), f.job.Object.Size, func(p []byte) error {
+	return f.copy(ctx, s, watch, answer.Body, f.job.Object.Size, func(p []byte) error {
 		err := f.job.Blob.WriteAt(s.source, p, at)
 		at += int64(len(p))
 		return err
@@ -156,7 +155,10 @@ func (f *fetch) copyWhole(ctx context.Context, s *server, answer *http.Response,
 
 // copy reads an answer of n bytes, and looks for its end only once all of them
 // are there: then the connection can be used again.
-func (f *fetch) copy(ctx context.Context, s *server, body io.Reader, n int64, write func([]byte) error) (o outcome) {
+func (f *fetch) copy(
+	ctx context.Context, s *server, watch *Watch, answer io.Reader, n int64, write func([]byte) error,
+) (o outcome) {
+	body := watch.Reader(answer)
 	buffer := f.method.buffers.Get().(*[bufferSize]byte)
 	defer f.method.buffers.Put(buffer)
 	for {
@@ -171,7 +173,7 @@ func (f *fetch) copy(ctx context.Context, s *server, body io.Reader, n int64, wr
 			} else if err != nil {
 				return outcome{err: err, gained: o.gained}
 			}
-			if err := f.job.Pace(ctx, m); err != nil {
+			if err := watch.Hold(func() error { return f.job.Pace(ctx, m) }); err != nil {
 				return outcome{err: Cause(ctx, err), gained: o.gained}
 			}
 		}

@@ -19,6 +19,7 @@ type Watch struct {
 	timer  *time.Timer
 	tuning Tuning
 	before int64 // of the timer's goroutine
+	held   atomic.Bool
 }
 
 // Watch returns a context for a request and its watch, which begins now. Stop
@@ -33,7 +34,7 @@ func (c *Client) Watch(ctx context.Context) (context.Context, *Watch) {
 // look runs once in each Stall.
 func (w *Watch) look() {
 	now := w.seen.Load()
-	if now-w.before < w.tuning.MinBytes {
+	if !w.held.Load() && now-w.before < w.tuning.MinBytes {
 		w.cancel(errStalled)
 		return
 	}
@@ -43,6 +44,19 @@ func (w *Watch) look() {
 
 // Saw notes that n bytes have come.
 func (w *Watch) Saw(n int) { w.seen.Add(int64(n)) }
+
+// Hold does what keeps this side from reading, during which nothing is
+// expected of the server.
+func (w *Watch) Hold(do func() error) error {
+	w.held.Store(true)
+	begin := time.Now()
+	err := do()
+	if time.Since(begin) > w.tuning.Stall/8 { // then the rest of this Stall might be too short
+		w.seen.Add(w.tuning.MinBytes)
+	}
+	w.held.Store(false)
+	return err
+}
 
 // Stop ends the watch and the request.
 func (w *Watch) Stop() {

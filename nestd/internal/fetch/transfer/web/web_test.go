@@ -57,7 +57,8 @@ func fetch(t *testing.T, text []byte, pieces *transfer.Pieces, places ...string)
 	}
 	defer spool.Close()
 	s := transfer.NewScheduler(transfer.Options{
-		Spool: spool, Lanes: []transfer.Lane{{Method: method}}, Jobs: 1, Progress: 1, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Spool: spool, Lanes: []transfer.Lane{{Method: method}}, Jobs: 1, Progress: 1,
+		Limits: transfer.NewLimits(transfer.Schedule{}), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -227,7 +228,7 @@ func TestDeadServerIsAskedLast(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := transfer.NewScheduler(transfer.Options{Spool: spool, Lanes: []transfer.Lane{{Method: method}}, Log: slog.New(slog.DiscardHandler)})
+		s := transfer.NewScheduler(transfer.Options{Spool: spool, Lanes: []transfer.Lane{{Method: method}}, Limits: transfer.NewLimits(transfer.Schedule{}), Log: slog.New(slog.DiscardHandler)})
 		_, err = s.Fetch(t.Context(), transfer.Order{Object: repo.ObjectOf(text), Places: []string{dead.URL, good.URL}}, nil)
 		if err := errors.Join(err, spool.Close()); err != nil {
 			t.Errorf("blob %d: %v", n, err)

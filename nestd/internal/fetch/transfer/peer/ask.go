@@ -1,0 +1,104 @@
+package peer
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"stork/nestd/internal/fetch/transfer"
+	"stork/nestd/internal/fetch/transfer/web"
+	"stork/repo"
+)
+
+// Name is what ledgers and the configuration call this method.
+const Name = "peer"
+
+// patience is what a peer finds: it is near and has the file, or is not worth
+// waiting for.
+var patience = web.Tuning{Stall: 3 * time.Second, MinBytes: 16 << 10, Tries: 2, Backoff: 50 * time.Millisecond}
+
+// asked is how many peers are asked for a file.
+const asked = 4
+
+// Client asks peers.
+type Client struct {
+	config Config
+	web    *web.Client
+}
+
+// NewClient returns a client for a configuration that was checked. A zero
+// Tuning stands for the patience that peers find.
+func NewClient(c Config, t web.Tuning) (*Client, error) {
+	if t == (web.Tuning{}) {
+		t = patience
+	}
+	client, err := web.NewClient(web.ClientOptions{Tuning: t, Allow: c.allow, NoRedirects: true})
+	if err != nil {
+		return nil, err
+	}
+	return &Client{config: c, web: client}, nil
+}
+
+// Method returns the transfer method.
+func (c *Client) Method() *web.Method {
+	return web.New(web.Options{Name: Name, Client: c.web, Connections: 2, Places: func(o transfer.Order) []string {
+		return c.places(o.Object.Digest)
+	}})
+}
+
+// places are the addresses of a file at the peers that are asked for it. Each
+// file has its own order of peers, the same on all nests, so that the work is
+// divided, and what a peer lacks is fetched by one more that will have it.
+func (c *Client) places(d repo.Digest) []string {
+	type ranked struct {
+		rank    uint64
+		address string
+	}
+	var all []ranked
+	for _, address := range c.config.Peers {
+		sum := repo.DigestOf(append(d[:], address...))
+		all = append(all, ranked{binary.BigEndian.Uint64(sum[:]), address})
+	}
+	slices.SortFunc(all, func(a, b ranked) int { return cmp.Compare(a.rank, b.rank) })
+	places := make([]string, 0, asked)
+	for _, r := range all {
+		place := "http://" + r.address + path(d)
+		if len(places) < asked && !c.web.Lame(place) {
+			places = append(places, place)
+		}
+	}
+	return places
+}
+
+// Document asks peers for a small file of at most max bytes. ok is false if
+// none that was asked has it.
+func (c *Client) Document(ctx context.Context, d repo.Digest, max int64) (text []byte, ok bool) {
+	for _, place := range c.places(d) {
+		if text, ok := c.document(ctx, place, max); ok && repo.DigestOf(text) == d {
+			return text, true
+		}
+		if ctx.Err() != nil {
+			return nil, false
+		}
+	}
+	return nil, false
+}
+
+func (c *Client) document(ctx context.Context, place string, max int64) ([]byte, bool) {
+	ctx, watch := c.web.Watch(ctx)
+	defer watch.Stop()
+	answer, err := c.web.Get(ctx, place, http.Header{"Accept-Encoding": {"identity"}})
+	if err != nil {
+		return nil, false
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK || answer.ContentLength > max {
+		return nil, false
+	}
+	text, err := io.ReadAll(io.LimitReader(watch.Reader(answer.Body), max+1))
+	return text, err == nil && int64(len(text)) <= max
+}
