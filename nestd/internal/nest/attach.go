@@ -36,6 +36,7 @@ func (n *Nest) Attach(ctx context.Context, guest string, peer *attach.Peer, requ
 	if err := n.Attacher.Attach(ctx, peer, identity, n.viewDir(guest), request.View, hexes(request.Packages)); err != nil {
 		return nil, err
 	}
+	n.quicken(guest)
 	response := &api.AttachResponse{Layers: map[repo.Digest]string{}}
 	for _, id := range request.Packages {
 		response.Layers[id] = path.Join(request.View, id.Hex())

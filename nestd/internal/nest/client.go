@@ -16,7 +16,7 @@ const maxClient = 256 << 20
 
 // client is a program that guests get.
 type client struct {
-	name   string // in the guest's directory
+	name   string // in the guest's directory, and of the copy
 	source string // where this host has it
 }
 
@@ -32,28 +32,62 @@ func (n *Nest) clients() []client {
 }
 
 // giveClients makes a guest's programs those that this nest has: one copy of
-// each in the run directory, to which every guest has a link.
-func (n *Nest) giveClients(dir string) error {
-	for _, c := range n.clients() {
-		path := filepath.Join(dir, c.name)
-		if sameFile(n.copyOf(c), path) {
-			continue
-		}
-		temp := filepath.Join(dir, ".stork.new")
-		if err := n.Disk.Remove(temp); err != nil {
-			return err
-		}
-		if err := n.Disk.Link(n.copyOf(c), temp); err != nil {
-			return err
-		}
-		if err := n.Disk.Rename(temp, path); err != nil {
-			return err
-		}
-		if err := n.Disk.SyncDir(dir); err != nil {
-			return err
-		}
+// each in the run directory, to which every guest has a link. In a guest that
+// has never had anything, stork is the whole program under both names: its
+// first install is more than the quick one can do.
+func (n *Nest) giveClients(ctx context.Context, guest string) error {
+	entitled, err := n.State.Entitled(ctx, guest)
+	if err != nil {
+		return err
 	}
-	return nil
+	any := false
+	for _, c := range n.clients() {
+		copied := n.copyOf(c)
+		if c.name == api.BinaryName && n.Quick != "" && len(entitled) == 0 {
+			copied = n.copyOf(client{name: api.WholeName})
+			n.slow.Store(guest, true)
+		}
+		changed, err := n.giveClient(n.guestDir(guest), c.name, copied)
+		if err != nil {
+			return err
+		}
+		any = any || changed
+	}
+	if !any {
+		return nil
+	}
+	return n.Disk.SyncDir(n.guestDir(guest))
+}
+
+func (n *Nest) giveClient(dir, name, copied string) (changed bool, err error) {
+	path := filepath.Join(dir, name)
+	if sameFile(copied, path) {
+		return false, nil
+	}
+	temp := filepath.Join(dir, ".stork.new")
+	if err := n.Disk.Remove(temp); err != nil {
+		return false, err
+	}
+	if err := n.Disk.Link(copied, temp); err != nil {
+		return false, err
+	}
+	return true, n.Disk.Rename(temp, path)
+}
+
+// quicken gives a guest that has just got its first package the quick program.
+// Nobody waits for that, nor does it matter if it fails: the next start-up does
+// it.
+func (n *Nest) quicken(guest string) {
+	if _, slow := n.slow.LoadAndDelete(guest); !slow {
+		return
+	}
+	n.work.Go(func() {
+		n.guestMu.Lock()
+		defer n.guestMu.Unlock()
+		if _, err := n.giveClient(n.guestDir(guest), api.BinaryName, n.copyOf(client{name: api.BinaryName})); err != nil {
+			n.Log.Debug("cannot give the quick client", "guest", guest, "err", err)
+		}
+	})
 }
 
 // copyOf is the path of the copy.

@@ -47,6 +47,7 @@ func (n *Nest) Environment(ctx context.Context, guest string, peer *attach.Peer,
 			response.Trees = append(response.Trees, path.Join(request.View, tree.Hex()))
 		}
 	}
+	n.quicken(guest)
 	return response, n.detachOld(ctx, guest, peer, identity, request.View)
 }
 

@@ -210,7 +210,7 @@ func (n *Nest) makeGuestDir(ctx context.Context, g state.Guest) error {
 			return fmt.Errorf("cannot write pins of guest %s: %w", g.Name, err)
 		}
 	}
-	if err := n.giveClients(n.guestDir(g.Name)); err != nil {
+	if err := n.giveClients(ctx, g.Name); err != nil {
 		return fmt.Errorf("cannot give guest %s its client: %w", g.Name, err)
 	}
 	return nil

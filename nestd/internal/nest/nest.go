@@ -57,6 +57,7 @@ type Nest struct {
 	work sync.WaitGroup     // goroutines that live in life
 
 	guestMu sync.Mutex // serializes changes of guests
+	slow    sync.Map   // names of guests whose stork is the whole program; see giveClients
 }
 
 // defaultInterval is how old the nest's view of a repository gets at most.
