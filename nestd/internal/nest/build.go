@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -140,10 +141,13 @@ func (b *build) download(ctx context.Context) (*os.File, error) {
 		return nil, fmt.Errorf("%w: the blob has %d bytes", errTooLarge, object.Size)
 	}
 	b.job.report(api.Fetching, 0, object.Size)
-	file, result, err := b.nest.Fetcher.Blob(ctx, fetch.Request{
-		BaseURL: b.repository.pin.URL, Path: repo.BlobPath(object.Digest), Object: object, Priority: transfer.Interactive,
+	request := fetch.Request{
+		BaseURL: b.repository.pin.URL, Path: repo.BlobPath(object.Digest), Object: object, Priority: b.job.priority(),
 		Progress: func(p fetch.Progress) { b.job.report(api.Fetching, p.Done, p.Total) },
-	})
+	}
+	stop := b.raise(ctx, request)
+	file, result, err := b.nest.Fetcher.Blob(ctx, request)
+	stop()
 	b.fetched = result.Fetched
 	b.nest.Log.Info("fetched", "digest", object.Digest, "bytes", result.Fetched, "sources", result.Sources)
 	if n := result.Fetched; n > 0 {
@@ -160,6 +164,32 @@ func (b *build) download(ctx context.Context) (*os.File, error) {
 		err = fmt.Errorf("the repository lacks the package file: %w: %w", fetch.ErrUnreachable, err)
 	}
 	return file, err
+}
+
+// raise has a download that began in the background go first when a guest
+// comes to wait for it: who asks again for a blob joins those who wait, and the
+// most important of them counts. Call stop when the download has ended.
+func (b *build) raise(ctx context.Context, request fetch.Request) (stop func()) {
+	if request.Priority == transfer.Interactive {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		select {
+		case <-b.job.wanted:
+		case <-ctx.Done():
+			return
+		}
+		request.Priority, request.Progress = transfer.Interactive, nil
+		if file, _, err := b.nest.Fetcher.Blob(ctx, request); err == nil { // how it went, the first request says
+			_ = file.Close()
+		}
+	})
+	return func() {
+		cancel()
+		asking.Wait()
+	}
 }
 
 // unpack fills the stage and compares, when it is its turn, and returns the

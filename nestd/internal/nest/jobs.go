@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"stork/nestd/api"
+	"stork/nestd/internal/fetch/transfer"
 	"stork/nestd/store"
 	"stork/repo"
 )
@@ -43,12 +44,24 @@ type job struct {
 	id     repo.Digest
 	cancel context.CancelFunc
 	done   chan struct{} // closed when err and layer are final
+	wanted chan struct{} // closed when a guest waits, and not only the operator for nobody
 	err    error
 	result api.Prepared // as the one who started the job sees it
 
 	mu       sync.Mutex
 	progress api.Progress
-	waiters  map[string]int // guests
+	waiters  map[string]int // guests, and nobody
+}
+
+// priority is how important the job is now: a prefetch lets those go first
+// for whom a person waits.
+func (j *job) priority() transfer.Priority {
+	select {
+	case <-j.wanted:
+		return transfer.Interactive
+	default:
+		return transfer.Background
+	}
 }
 
 func (j *job) report(phase api.Phase, done, total int64) {
@@ -82,7 +95,7 @@ func (n *Nest) join(guest string, id repo.Digest, run func(context.Context, *job
 	defer s.mu.Unlock()
 	if j = s.running[id]; j == nil {
 		ctx, cancel := context.WithCancel(n.life)
-		j = &job{id: id, cancel: cancel, done: make(chan struct{}), waiters: map[string]int{}}
+		j = &job{id: id, cancel: cancel, done: make(chan struct{}), wanted: make(chan struct{}), waiters: map[string]int{}}
 		j.progress = api.Progress{ID: id, Phase: api.Waiting}
 		s.running[id], first = j, true
 		n.work.Add(1)
@@ -101,6 +114,9 @@ func (n *Nest) join(guest string, id repo.Digest, run func(context.Context, *job
 	j.mu.Lock()
 	j.waiters[guest]++
 	j.mu.Unlock()
+	if guest != nobody && j.priority() == transfer.Background {
+		close(j.wanted) // once, for s.mu is held
+	}
 	return j, first
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"stork/nestd/api"
 	"stork/nestd/internal/state"
 	"stork/repo"
@@ -28,62 +30,52 @@ func (n *Nest) Prefetch(ctx context.Context, request api.PrefetchRequest) ([]api
 		return nil, err
 	}
 	done := make([]api.Prefetched, len(request.Packages))
-	waits := make([]*wait, len(request.Packages))
-	defer func() {
-		for _, w := range waits {
-			if w != nil {
-				n.leave(nobody, w.job)
-			}
-		}
-	}()
+	var g errgroup.Group
+	g.SetLimit(maxPrefetches)
 	for i, text := range request.Packages {
-		done[i].Package = text
-		waits[i], err = n.prefetchOne(ctx, shown, &done[i])
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil {
-			done[i].Error = Explain(err)
-		}
+		g.Go(func() error {
+			done[i].Package = text
+			if err := n.prefetchOne(ctx, shown, &done[i]); err != nil {
+				done[i].Error = Explain(err)
+			}
+			return ctx.Err()
+		})
 	}
-	for i, w := range waits {
-		if w == nil {
-			continue
-		}
-		select {
-		case <-w.job.done:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		if w.job.err != nil {
-			done[i].Error = Explain(w.job.err)
-		} else if w.first {
-			done[i].Fetched, done[i].Stored = w.job.result.Fetched, w.job.result.Stored
-		}
-	}
-	return done, nil
+	return done, g.Wait()
 }
 
-// prefetchOne finds the package that p asks for and starts its job, or joins
-// it; it returns nil if the package is there.
-func (n *Nest) prefetchOne(ctx context.Context, shown []state.Shown, p *api.Prefetched) (*wait, error) {
+// maxPrefetches is how many packages are prefetched at a time: fewer than
+// there are places for jobs, so that guests do not wait for them.
+const maxPrefetches = 4
+
+// prefetchOne finds the package that p asks for and waits until it is there.
+func (n *Nest) prefetchOne(ctx context.Context, shown []state.Shown, p *api.Prefetched) error {
 	want, err := parsePackageSpec(p.Package)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	from, entry, err := n.find(ctx, shown, want)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	id := entry.Record.Digest
 	p.ID, p.NEVRA, p.Publisher = &id, entry.NEVRA().String(), from.Publisher
 	layer, err := n.State.Layer(ctx, id)
 	if err == nil && n.ready(layer) != nil {
 		p.Cached = true
-		return nil, nil
+		return nil
 	}
-	ref := api.PackageRef{ID: id, Name: entry.Name, Publisher: from.Publisher, Repository: from.Repository}
-	return n.start(nobody, ref, entry), nil
+	w := n.start(nobody, api.PackageRef{ID: id, Name: entry.Name, Publisher: from.Publisher, Repository: from.Repository}, entry)
+	defer n.leave(nobody, w.job)
+	select {
+	case <-w.job.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if w.first && w.job.err == nil {
+		p.Fetched, p.Stored = w.job.result.Fetched, w.job.result.Stored
+	}
+	return w.job.err
 }
 
 // packageSpec is a package as an operator names it.

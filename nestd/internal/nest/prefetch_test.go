@@ -5,10 +5,15 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"stork/fixtures"
 	"stork/nestd/api"
+	"stork/nestd/internal/fetch/transfer"
 )
 
 // TestPrefetch places packages before a guest asks for them: then they are
@@ -80,5 +85,51 @@ func TestPrefetchLeft(t *testing.T) {
 	defer n.jobs.mu.Unlock()
 	if len(n.jobs.running) != 0 {
 		t.Errorf("%d jobs go on", len(n.jobs.running))
+	}
+}
+
+// TestPrefetchRaised lets a guest ask for what is being prefetched: it waits
+// for the same download, which goes first from then on.
+func TestPrefetchRaised(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	o.publish(fixtures.Spec{Name: "one", Files: []fixtures.File{fixtures.Noise("/opt/one", 100_000)}})
+	n := startNest(t, o)
+	addGuest(t, n, "g1")
+	refreshed(t, n)
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	o.onRequest(func(_ http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/blobs/") {
+			once.Do(func() { close(asked) })
+			<-goOn
+		}
+	})
+	var prefetched []api.Prefetched
+	var group errgroup.Group
+	group.Go(func() (err error) {
+		prefetched, err = n.Prefetch(context.Background(), api.PrefetchRequest{Packages: []string{"one"}})
+		return err
+	})
+	<-asked
+	n.jobs.mu.Lock()
+	j := n.jobs.running[o.ids["one"]]
+	n.jobs.mu.Unlock()
+	if j == nil || j.priority() != transfer.Background {
+		t.Errorf("what nobody waits for is %+v", j)
+	}
+	group.Go(func() error {
+		_, err := prepareAll(n, "g1", o, "one")
+		return err
+	})
+	select {
+	case <-j.wanted:
+	case <-time.After(10 * time.Second):
+		t.Error("that a guest waits is not seen")
+	}
+	close(goOn)
+	must(t, group.Wait())
+	if prefetched[0].Error != nil || o.blobRequests.Load() != 1 {
+		t.Errorf("%+v in %d requests", prefetched[0], o.blobRequests.Load())
 	}
 }
