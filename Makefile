@@ -68,7 +68,7 @@ deps:
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		rpm dnf createrepo-c systemd-container iproute2 attr e2fsprogs libcap2-bin \
 		lxc podman crun acl bubblewrap uidmap jq libsolv-tools xz-utils zstd python3-minimal \
-		util-linux-extra qemu-system-x86 busybox-static
+		util-linux-extra qemu-system-x86 busybox-static aria2
 	@$(MAKE) --no-print-directory deps-kernel
 
 # The kernel that the test of a virtual machine boots: unpacked, not installed,

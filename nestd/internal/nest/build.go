@@ -27,7 +27,7 @@ func (n *Nest) prepareOne(ctx context.Context, j *job, ref api.PackageRef, entry
 	if err == nil || !errors.Is(err, errUnknown) {
 		return err
 	}
-	release, err := take(ctx, n.jobs.builds)
+	release, err := n.jobs.builds.take(ctx, j.wanted)
 	if err != nil {
 		return err
 	}
@@ -131,11 +131,6 @@ func (b *build) blob() repo.Object {
 // download brings the blob into the spool, and counts what came over the
 // network, also of a download that failed.
 func (b *build) download(ctx context.Context) (*os.File, error) {
-	release, err := take(ctx, b.nest.jobs.fetches)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
 	object := b.blob()
 	if object.Size > repo.MaxBlob {
 		return nil, fmt.Errorf("%w: the blob has %d bytes", errTooLarge, object.Size)
@@ -195,7 +190,7 @@ func (b *build) raise(ctx context.Context, request fetch.Request) (stop func()) 
 // unpack fills the stage and compares, when it is its turn, and returns the
 // layer's row and the text of its file list. Nothing is durable yet.
 func (b *build) unpack(ctx context.Context, stage *store.Stage, blob *os.File) (*state.Layer, []byte, error) {
-	release, err := take(ctx, b.nest.jobs.unpacks)
+	release, err := b.nest.jobs.unpacks.take(ctx, b.job.wanted)
 	if err != nil {
 		return nil, nil, err
 	}

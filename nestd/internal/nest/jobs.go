@@ -17,25 +17,22 @@ type jobs struct {
 	running  map[repo.Digest]*job
 	unplaced map[repo.Digest]*store.Stage // have a row, but could not be renamed (rule N2)
 
-	builds  chan struct{} // one place for each package whose record is in memory
-	fetches chan struct{} // one place for each download at a time
-	unpacks chan struct{} // one place for each unpacker at a time
+	builds  *places // one for each package whose record is in memory, and so for each download
+	unpacks *places // one for each unpacker at a time
 }
 
-// How many packages are worked on at a time, and how many downloads and
-// unpackers of these run beside each other. Unpackers are bound by processors
-// and disk, and take memory. A request may name thousands of packages, and a
-// record may have 16 MB.
+// How many packages are worked on at a time, and how many of these are being
+// unpacked. Unpackers are bound by processors and disk, and take memory. A
+// request may name thousands of packages, and a record may have 16 MB.
 const (
 	maxBuilds  = 16
-	maxFetches = 8
 	maxUnpacks = 3
 )
 
 func newJobs() *jobs {
 	return &jobs{
 		running: map[repo.Digest]*job{}, unplaced: map[repo.Digest]*store.Stage{},
-		builds: make(chan struct{}, maxBuilds), fetches: make(chan struct{}, maxFetches), unpacks: make(chan struct{}, maxUnpacks),
+		builds: newPlaces(maxBuilds), unpacks: newPlaces(maxUnpacks),
 	}
 }
 
@@ -137,15 +134,5 @@ func (n *Nest) leave(guest string, j *job) {
 	j.cancel()
 	if s.running[j.id] == j {
 		delete(s.running, j.id) // whoever comes next waits for a job that is not dying
-	}
-}
-
-// take waits for a place.
-func take(ctx context.Context, places chan struct{}) (release func(), err error) {
-	select {
-	case places <- struct{}{}:
-		return func() { <-places }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
 }

@@ -69,7 +69,7 @@ func TestPackagesInParallel(t *testing.T) {
 			checkSound(t, n)
 			return
 		default:
-			most = max(most, len(n.jobs.unpacks))
+			most = max(most, len(n.jobs.unpacks.all))
 		}
 	}
 }

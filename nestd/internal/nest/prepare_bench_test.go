@@ -3,6 +3,7 @@ package nest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"stork/fixtures"
@@ -41,4 +42,41 @@ func BenchmarkPrepare(b *testing.B) {
 		}
 		next++
 	}
+}
+
+// BenchmarkPrefetchSmall has 1 000 packages of 50 KB put into the store, from
+// their records to their layers.
+func BenchmarkPrefetchSmall(b *testing.B) {
+	const packages = 1000
+	o := newOrigin(b)
+	random := rand.NewChaCha8([32]byte{1})
+	var specs []fixtures.Spec
+	var request api.PrefetchRequest
+	for p := range packages {
+		text := make([]byte, 48_000)
+		_, _ = random.Read(text) // never fails
+		name := fmt.Sprintf("p%04d", p)
+		specs = append(specs, fixtures.Spec{Name: name, Files: []fixtures.File{fixtures.Text("/opt/"+name, string(text))}})
+		request.Packages = append(request.Packages, name)
+	}
+	o.publish(specs...)
+	for b.Loop() {
+		b.StopTimer()
+		n, err := openNestAt(context.Background(), b.TempDir(), o.pin(), noFaults, discard{})
+		must(b, err)
+		_, err = n.Refresh(context.Background())
+		must(b, err)
+		b.StartTimer()
+		done, err := n.Prefetch(context.Background(), request)
+		must(b, err)
+		for _, p := range done {
+			if p.Error != nil {
+				b.Fatal(p.Error)
+			}
+		}
+		b.StopTimer()
+		must(b, n.Close())
+		b.StartTimer()
+	}
+	b.ReportMetric(packages*float64(b.N)/b.Elapsed().Seconds(), "packages/s")
 }
