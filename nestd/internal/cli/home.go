@@ -40,6 +40,7 @@ type config struct {
 	RunDir   string       `json:"run_dir"`
 	Transfer fetch.Config `json:"transfer,omitzero"`
 	User     string       `json:"user,omitempty"` // of the children
+	Warm     int64        `json:"warm_bytes,omitempty"`
 }
 
 const (
@@ -71,6 +72,9 @@ func (h *home) load() (*config, error) {
 	}
 	if err == nil {
 		err = c.Transfer.Check()
+	}
+	if err == nil && c.Warm < 0 {
+		err = fmt.Errorf("%d warm_bytes are not possible", c.Warm)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", h.path(configName), err)

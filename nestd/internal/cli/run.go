@@ -95,7 +95,7 @@ func (c *runCommand) open(ctx context.Context, home *home, log *slog.Logger) (d 
 	if err != nil {
 		return nil, err
 	}
-	options := nest.Options{Dir: home.dir, RunDir: conf.RunDir, Interval: c.Interval, Private: share.Private, Log: log}
+	options := nest.Options{Dir: home.dir, RunDir: conf.RunDir, Interval: c.Interval, WarmBytes: conf.Warm, Private: share.Private, Log: log}
 	if err := c.local(home, conf, &options); err != nil {
 		return nil, err
 	}

@@ -38,8 +38,14 @@ type Options struct {
 	Unpack   unpack.Options // how unpackers are started; the sizes are filled in
 	Private  func(*repo.File) bool
 	Interval time.Duration // at most between two refreshes; 0: 30 s
-	Now      func() time.Time
-	Log      *slog.Logger
+
+	// WarmBytes is how much of the store layers may take that no guest refers
+	// to, for the nest to fetch beforehand what a repository asks for; 0: it
+	// fetches nothing that nobody here asked for.
+	WarmBytes int64
+
+	Now func() time.Time
+	Log *slog.Logger
 }
 
 // Nest is an open nest. Its methods may be called from several goroutines.

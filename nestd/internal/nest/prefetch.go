@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -50,9 +49,9 @@ const maxPrefetches = 4
 
 // prefetchOne finds the package that p asks for and waits until it is there.
 func (n *Nest) prefetchOne(ctx context.Context, shown []state.Shown, p *api.Prefetched) error {
-	want, err := parsePackageSpec(p.Package)
+	want, err := repo.ParsePackageSpec(p.Package)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errBadRequest, err)
 	}
 	from, entry, err := n.find(ctx, shown, want)
 	if err != nil {
@@ -66,63 +65,37 @@ func (n *Nest) prefetchOne(ctx context.Context, shown []state.Shown, p *api.Pref
 		return nil
 	}
 	w := n.start(nobody, api.PackageRef{ID: id, Name: entry.Name, Publisher: from.Publisher, Repository: from.Repository}, entry)
+	if err := n.awaitNobody(ctx, w); err != nil {
+		return err
+	}
+	if w.first {
+		p.Fetched, p.Stored = w.job.result.Fetched, w.job.result.Stored
+	}
+	return nil
+}
+
+// awaitNobody waits for a job on behalf of no guest.
+func (n *Nest) awaitNobody(ctx context.Context, w *wait) error {
 	defer n.leave(nobody, w.job)
 	select {
 	case <-w.job.done:
+		return w.job.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if w.first && w.job.err == nil {
-		p.Fetched, p.Stored = w.job.result.Fetched, w.job.result.Stored
-	}
-	return w.job.err
 }
 
-// packageSpec is a package as an operator names it.
-type packageSpec struct {
-	text      string
-	publisher repo.Publisher // empty: any
-	version   repo.Capability
-}
-
-// parsePackageSpec reads [publisher/]name[=version[-release]].
-func parsePackageSpec(text string) (w packageSpec, err error) {
-	w.text = text
-	rest := text
-	if publisher, after, ok := strings.Cut(rest, "/"); ok {
-		if w.publisher, err = repo.ParsePublisher(publisher); err != nil {
-			return w, fmt.Errorf("cannot prefetch %q: %w: %w", text, errBadRequest, err)
-		}
-		rest = after
-	}
-	name, version, hasVersion := strings.Cut(rest, "=")
-	if _, err := repo.ParseName(name); err != nil {
-		return w, fmt.Errorf("cannot prefetch %q: %w: %w", text, errBadRequest, err)
-	}
-	w.version.Name = name
-	if hasVersion {
-		w.version.Op = repo.Equal
-		if w.version.EVR, err = repo.ParseEVR(version); err != nil {
-			return w, fmt.Errorf("cannot prefetch %q: %w: %w", text, errBadRequest, err)
-		}
-	}
-	return w, nil
-}
-
-// fits reports whether a package is one that is meant, and runs here.
-func (w *packageSpec) fits(e *index.Entry) bool {
-	return (e.Arch == repo.NoArch || e.Arch == repo.HostArch()) &&
-		w.version.Overlaps(repo.Capability{Name: string(e.Name), Op: repo.Equal, EVR: e.EVR()})
-}
+// runsHere reports whether a package is for this host.
+func runsHere(e *index.Entry) bool { return e.Arch == repo.NoArch || e.Arch == repo.HostArch() }
 
 // find returns the newest package that is meant. Whom a guest's owner trusts
 // the nest does not know, so it does not choose between publishers.
-func (n *Nest) find(ctx context.Context, shown []state.Shown, want packageSpec) (from state.Shown, best *index.Entry, err error) {
+func (n *Nest) find(ctx context.Context, shown []state.Shown, want repo.PackageSpec) (from state.Shown, best *index.Entry, err error) {
 	for _, x := range shown {
-		if want.publisher != "" && want.publisher != x.Publisher {
+		if want.Publisher != "" && want.Publisher != x.Publisher {
 			continue
 		}
-		result, err := n.State.Query(ctx, api.Query{Index: x.Root, Kind: api.ByName, Terms: []string{want.version.Name}})
+		result, err := n.State.Query(ctx, api.Query{Index: x.Root, Kind: api.ByName, Terms: []string{string(want.Name)}})
 		if err != nil {
 			return from, nil, err
 		}
@@ -130,9 +103,9 @@ func (n *Nest) find(ctx context.Context, shown []state.Shown, want packageSpec) 
 		for _, raw := range result.Entries {
 			e := new(index.Entry)
 			if err := repo.DecodeStrict(raw, e); err != nil {
-				return from, nil, fmt.Errorf("cannot read entry of %s: %w", want.text, err)
+				return from, nil, fmt.Errorf("cannot read entry of %s: %w", want.Text, err)
 			}
-			if want.fits(e) {
+			if runsHere(e) && want.Fits(e.Name, e.EVR()) {
 				entries = append(entries, e)
 			}
 		}
@@ -141,12 +114,12 @@ func (n *Nest) find(ctx context.Context, shown []state.Shown, want packageSpec) 
 		}
 		if best != nil {
 			return from, nil, fmt.Errorf("cannot choose %q: %s and %s have it: say which, as %s/%s: %w",
-				want.text, from.Publisher, x.Publisher, x.Publisher, want.version.Name, errBadRequest)
+				want.Text, from.Publisher, x.Publisher, x.Publisher, want.Name, errBadRequest)
 		}
 		from, best = x, slices.MaxFunc(entries, func(a, b *index.Entry) int { return a.EVR().Compare(b.EVR()) })
 	}
 	if best == nil {
-		return from, nil, fmt.Errorf("cannot find %q in an index that this nest follows: %w", want.text, errUnknown)
+		return from, nil, fmt.Errorf("cannot find %q in an index that this nest follows: %w", want.Text, errUnknown)
 	}
 	return from, best, nil
 }

@@ -24,6 +24,7 @@ type repository struct {
 	trust  *signing.Client
 	mirror *mirror
 	trusts trusts
+	warmer *warmer
 
 	mu    sync.Mutex // one refresh at a time
 	clean bool       // the last full refresh went through, all of it
@@ -39,7 +40,9 @@ func (n *Nest) openRepository(status api.RepositoryStatus) (*repository, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &repository{nest: n, pin: status.RepositoryPin, trust: trust, mirror: m}, nil
+	r := &repository{nest: n, pin: status.RepositoryPin, trust: trust, mirror: m}
+	r.warmer = newWarmer(r)
+	return r, nil
 }
 
 // keepFresh refreshes now and then, until ctx ends. Pauses differ, so that
@@ -47,6 +50,7 @@ func (n *Nest) openRepository(status api.RepositoryStatus) (*repository, error) 
 func (r *repository) keepFresh(ctx context.Context) error {
 	for {
 		r.refreshNow(ctx)
+		r.warmer.start()
 		interval := r.nest.Interval
 		pause := interval - rand.N(interval/4+1)
 		select {

@@ -81,6 +81,17 @@ func (s *State) ForgetLayers(ctx context.Context, ids []repo.Digest) error {
 	})
 }
 
+// UnusedBytes returns how many bytes of new objects came with the layers that
+// no guest refers to.
+func (s *State) UnusedBytes(ctx context.Context) (int64, error) {
+	var bytes int64
+	err := s.read(ctx, "count unused layers", func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT coalesce(sum(stored), 0) FROM layers
+			WHERE NOT EXISTS (SELECT 1 FROM refs WHERE refs.layer = layers.id)`).Scan(&bytes)
+	})
+	return bytes, err
+}
+
 const layerColumns = `id, staging, manifest, manifest_size, private, stored, shared, objects, fetched, repository, publisher, name`
 
 // Layer returns the row of a layer, or ErrNotFound.

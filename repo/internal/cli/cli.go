@@ -18,6 +18,7 @@ type grammar struct {
 	Status    statusCmd    `cmd:"" group:"Repository" help:"Show versions, and what expires soon."`
 	Check     checkCmd     `cmd:"" group:"Repository" help:"Verify every file of a repository."`
 	Refresh   refreshCmd   `cmd:"" group:"Repository" help:"Sign snapshot and timestamp again now."`
+	Warm      warmCmd      `cmd:"" group:"Repository" help:"Have nests fetch packages before anybody installs them."`
 	Publisher publisherCmd `cmd:"" group:"Trust" help:"Say who may publish."`
 	Nest      nestCmd      `cmd:"" group:"Trust" help:"Say which nests are known."`
 	Rotate    rotateCmd    `cmd:"" group:"Trust" help:"Replace the online keys, as after a theft."`

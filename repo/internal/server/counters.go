@@ -28,7 +28,7 @@ type Stats struct {
 }
 
 // kinds are what bytes are counted by: the directories of the tree, its
-// metadata by role, and requests for what there can not be.
+// metadata by role, and what is not of the tree.
 var kinds = []string{"timestamp", "root", "snapshot", "targets", "role", "keys", "data", "blobs", "packs", "deltas", "other"}
 
 // kindOf returns the kind of a path.

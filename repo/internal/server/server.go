@@ -165,6 +165,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /upload/{role}/{session}/files", s.upload(s.receiveFiles))
 	mux.HandleFunc("POST /upload/{role}/{session}/commit", s.upload(s.commitUpload))
 	mux.HandleFunc("GET "+api.AnnounceRoute+"{token}/{info}", s.serveAnnounce)
+	mux.HandleFunc("GET "+api.WarmRoute, s.serveWarm)
 	mux.HandleFunc("GET /v1/stats", s.serveStats)
 	mux.Handle("GET /metrics", s.metrics())
 	mux.HandleFunc("GET /{$}", s.servePage)
