@@ -3,10 +3,11 @@ package cli_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -34,20 +35,24 @@ type serving struct {
 
 func serve(t testing.TB, w *uploadtest.World, args ...string) *serving {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	// The server says where it listens: a port that was free a moment ago may
+	// be that of another test by now.
+	path := filepath.Join(w.Home.Dir(), "serving.json")
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	l.Close()
-	s := &serving{cmd: process(append([]string{"serve", w.Home.Dir(), "--listen", address}, args...)...)}
+	s := &serving{cmd: process(append([]string{"serve", w.Home.Dir(), "--listen", "127.0.0.1:0"}, args...)...)}
 	s.cmd.Stderr = io.Discard
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.kill)
-	s.Client = uploadtest.Client{URL: "http://" + address, HTTP: &http.Client{Transport: &http.Transport{}}}
+	s.Client = uploadtest.Client{HTTP: &http.Client{Transport: &http.Transport{}}}
 	for range 500 {
+		var said struct{ Address string }
+		if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &said) == nil {
+			s.URL = "http://" + said.Address
+		}
 		if _, err := (source{&s.Client}).Fetch(t.Context(), repo.TimestampPath, repo.MaxTimestamp); err == nil {
 			return s
 		}

@@ -6,6 +6,7 @@
 //	DIR/repository.json  identity and settings
 //	DIR/nests.json       the nests that the operator approved
 //	DIR/serving.json     where the server listens, while it runs
+//	DIR/warm.json        the packages that nests are asked to fetch beforehand
 //	DIR/uploads/         uploads that are not published yet
 //	DIR/lock             held by whoever writes the tree
 //
