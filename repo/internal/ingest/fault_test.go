@@ -247,6 +247,31 @@ func TestDeltas(t *testing.T) {
 	}
 }
 
+// TestOlderTree takes uploads into a repository that was made before there
+// were deltas.
+func TestOlderTree(t *testing.T) {
+	t.Parallel()
+	w := uploadtest.NewWorld(t)
+	alice := w.Publisher(t, "alice")
+	if err := os.Remove(w.Home.TreePath("deltas")); err != nil {
+		t.Fatal(err)
+	}
+	in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{}, 2)
+	if err := in.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		u := alice.Prepare(t, rpm(t, fmt.Sprintf("pkg%d", n), "1.0"))
+		if err := send(t.Context(), in, u); err != nil {
+			t.Fatal(err)
+		}
+		alice.Published(u)
+	}
+	if deltas, err := filepath.Glob(w.Home.TreePath("deltas/*/*")); err != nil || len(deltas) != 1 {
+		t.Errorf("deltas: %v, %v", deltas, err)
+	}
+}
+
 // TestDeltaFromADamagedIndex publishes although an earlier index can not be
 // read any more.
 func TestDeltaFromADamagedIndex(t *testing.T) {

@@ -76,7 +76,10 @@ func decodeMark(b []byte) (*mark, error) {
 			return nil, fmt.Errorf("cannot read %s: %q is not the path of a pack", markName, p)
 		}
 	}
-	return m, checkDeltaPaths(m.Deltas, m.OldDeltas)
+	if err := checkDeltaPaths(m.Deltas, m.OldDeltas); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // clear ends a placing whose role is published.

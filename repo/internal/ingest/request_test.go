@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"errors"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,10 +64,20 @@ func FuzzDecodeRequest(f *testing.F) {
 
 func FuzzReadMark(f *testing.F) {
 	f.Add([]byte(`{"digest":"sha256:` + strings.Repeat("0", 63) + `1","format":1,"role":"p-alice","version":1}`))
+	old, root := repo.DigestOf([]byte("old")), repo.DigestOf([]byte("root"))
+	f.Add([]byte(`{"deltas":["` + repo.DeltaPath(old, root) + `"],"digest":"` + root.String() + `","format":1,"old_deltas":["../x"],"role":"p-alice","version":2}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeMark(b)
-		if err == nil && m.Format != markFormat {
+		if err != nil {
+			return
+		}
+		if m.Format != markFormat {
 			t.Errorf("accepted format %d", m.Format)
+		}
+		for _, p := range slices.Concat([]string{m.Pack, m.OldPack}, m.Deltas, m.OldDeltas) {
+			if p != "" && (!filepath.IsLocal(p) || !strings.HasPrefix(p, "packs/") && !strings.HasPrefix(p, "deltas/")) {
+				t.Errorf("accepted the path %q, which recovery removes", p)
+			}
 		}
 	})
 }
