@@ -11,6 +11,17 @@ import (
 	"stork/repo"
 )
 
+// Admit refuses whoever may not have a guest changed. For a virtual machine a
+// relay asks, which passes on what came through a port that the machine's root
+// alone can open.
+func (n *Nest) Admit(ctx context.Context, guest string, peer *attach.Peer) error {
+	g, err := n.guest(ctx, guest)
+	if err != nil || g.RootUser != 0 {
+		return err
+	}
+	return n.Attacher.Admit(peer)
+}
+
 // Attach mounts layers that the guest has prepared into its view. The
 // references are committed before (rule N3): a crash in between leaves a
 // reference too many, which the guest's next References corrects.

@@ -112,6 +112,11 @@ func prepare(c *call) (any, error) {
 	if err := c.decode(&request); err != nil {
 		return nil, err
 	}
+	if !request.DryRun {
+		if err := c.withPeer(func(*attach.Peer) error { return nil }); err != nil {
+			return nil, err
+		}
+	}
 	lines := json.NewEncoder(c.out)
 	flush := http.NewResponseController(c.out)
 	begun := false
@@ -143,7 +148,8 @@ func prepare(c *call) (any, error) {
 	return sent{}, nil
 }
 
-// withPeer runs act with the process that opened the connection.
+// withPeer runs act with the process that opened the connection, which must be
+// the guest's root.
 func (c *call) withPeer(act func(*attach.Peer) error) error {
 	conn, err := c.conn()
 	if err != nil {
@@ -154,6 +160,9 @@ func (c *call) withPeer(act func(*attach.Peer) error) error {
 		return err
 	}
 	defer peer.Close()
+	if err := c.server.options.Nest.Admit(c.in.Context(), c.guest, peer); err != nil {
+		return err
+	}
 	return act(peer)
 }
 
@@ -185,7 +194,9 @@ func setReferences(c *call) (any, error) {
 	if err := c.decode(&request); err != nil {
 		return nil, err
 	}
-	return api.Empty{}, c.server.options.Nest.References(c.in.Context(), c.guest, request)
+	return api.Empty{}, c.withPeer(func(*attach.Peer) error {
+		return c.server.options.Nest.References(c.in.Context(), c.guest, request)
+	})
 }
 
 // environment may take as long as a large merge; who hangs up ends it.

@@ -104,9 +104,9 @@ func (s *Server) Close() error {
 
 // listenGuest opens a guest's socket, if it is not open. Anybody in the guest
 // may connect to it: the nest can not know the host's number of the guest's
-// root before the guest runs. What it does for a caller, it does for the
-// guest as a whole, but for placement, which is the guest's root's. A guest
-// without a user namespace of its own has the host's root.
+// root before the guest runs. It answers questions to all, and does things to
+// the guest for its root only. A guest without a user namespace of its own has
+// the host's root.
 func (s *Server) listenGuest(g api.Guest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
