@@ -34,7 +34,7 @@ type SwarmOptions struct {
 	Nests    int
 	Size     int64  // bytes of the package's one file
 	Rate     string // of each link, as "25mbit"
-	Transfer string // the nests' transfer setting, JSON as in nest.json
+	Transfer string // the nests' transfer setting, as testbed.Options has it
 }
 
 // httpAlone is the transfer setting of nests that fetch by HTTP and in no

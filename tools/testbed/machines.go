@@ -179,7 +179,7 @@ func (t *Testbed) startNest(ctx context.Context, nest string) error {
 	if err := t.approve(ctx, made.Key); err != nil {
 		return err
 	}
-	if err := t.setTransfer(filepath.Join(dir, "nest.json")); err != nil {
+	if err := t.setTransfer(nest); err != nil {
 		return err
 	}
 	if err := t.daemon(ctx, nest, 0, "/", "nestd", "run", "--dir", dir); err != nil {
@@ -202,16 +202,19 @@ func (t *Testbed) startNest(ctx context.Context, nest string) error {
 }
 
 // setTransfer puts the testbed's transfer setting into a nest's configuration.
-func (t *Testbed) setTransfer(path string) error {
+func (t *Testbed) setTransfer(nest string) error {
 	if t.transfer == "" {
 		return nil
 	}
+	path := t.path(nest, "nest.json")
+	machine, _ := addresses(firstNest + slices.Index(t.state.Nests, nest))
+	setting := strings.ReplaceAll(t.transfer, "{address}", machine.Addr().String())
 	config := map[string]json.RawMessage{}
 	b, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(b, &config)
 	}
-	config["transfer"] = json.RawMessage(t.transfer)
+	config["transfer"] = json.RawMessage(setting)
 	if err == nil {
 		b, err = json.Marshal(config)
 	}

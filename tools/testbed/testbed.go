@@ -13,7 +13,7 @@ type Options struct {
 	NoUserNS bool   // guests share the host's user namespace
 	Rootfs   string // the tree under the guests' roots; empty: the host's own root
 	Rate     string // of the repository's and each nest's link, each direction, as "100mbit"; empty: no limit
-	Transfer string // the nests' setting of that name, JSON as in nest.json; empty: none
+	Transfer string // the nests' setting of that name, JSON as in nest.json, with {address} for the nest's own; empty: none
 	Bin      string // where Stork's programs lie; empty: beside the running program
 }
 

@@ -195,6 +195,10 @@ func (t *Testbed) build(ctx context.Context, o Options, rate uint32) error {
 	return err
 }
 
+// firstNest is the number of the first nest's machine, after those of the
+// repository and the publisher.
+const firstNest = 2
+
 // addresses are those of machine number i, and of the hub on its link.
 func addresses(i int) (machine, hub netip.Prefix) {
 	at := func(host byte) netip.Prefix {
