@@ -39,7 +39,7 @@ func (f *Fetcher) Get(ctx context.Context, baseURL, path string, max int64) ([]b
 	var b []byte
 	request := getRequest{URL: address, Max: max, ETag: tag}
 	if digest, err := repo.ParseHex(path[strings.LastIndexByte(path, '/')+1:]); err == nil && path == repo.DataPath(digest) {
-		request.Digest = &digest
+		request.Digest, request.Mirrors = &digest, f.addresses(baseURL, path)[1:]
 	}
 	err := f.ask(ctx, getRoute, request, func(answer *http.Response) (err error) {
 		switch answer.StatusCode {
@@ -100,6 +100,7 @@ type Request struct {
 	BaseURL  string // of the repository that has it; its mirrors are asked too
 	Path     string
 	Object   repo.Object
+	Info     *repo.Object // the info dictionary of its swarm; nil: it has none
 	Priority transfer.Priority
 	Progress func(Progress) // may be nil; called ten times a second at most
 }
@@ -117,6 +118,24 @@ type Result struct {
 	Sources []transfer.Entry // in order of what they brought
 }
 
+// maxSources bounds what children can make the daemon remember of a blob.
+const maxSources = 256
+
+// Describe says where the blob came from, for logs: the first few sources.
+func (r *Result) Describe() string {
+	var parts []string
+	for i, entry := range r.Sources {
+		if i == describedSources {
+			parts = append(parts, fmt.Sprintf("and %d more", len(r.Sources)-i))
+			break
+		}
+		parts = append(parts, entry.String())
+	}
+	return strings.Join(parts, "; ")
+}
+
+const describedSources = 8
+
 // add counts what one more child has brought.
 func (r *Result) add(last *blobEvent, object repo.Object) {
 	// A blob can come several times over, if it was damaged; what goes beyond
@@ -125,7 +144,9 @@ func (r *Result) add(last *blobEvent, object repo.Object) {
 	for _, entry := range last.Sources {
 		i := slices.IndexFunc(r.Sources, func(e transfer.Entry) bool { return e.Source == entry.Source })
 		if i < 0 {
-			r.Sources = append(r.Sources, entry)
+			if len(r.Sources) < maxSources {
+				r.Sources = append(r.Sources, entry)
+			}
 			continue
 		}
 		r.Sources[i].Received += entry.Received
@@ -157,7 +178,10 @@ func (f *Fetcher) Blob(ctx context.Context, r Request) (*os.File, Result, error)
 // bring has children fetch the blob until one has not broken off, or several
 // in a row have without bringing anything.
 func (f *Fetcher) bring(ctx context.Context, r Request, result *Result) error {
-	request := blobRequest{Object: r.Object, Places: f.places(r), Priority: r.Priority}
+	request := blobRequest{Object: r.Object, Places: f.addresses(r.BaseURL, r.Path), Priority: r.Priority}
+	if r.Info != nil {
+		request.Info, request.InfoPlaces = r.Info, f.addresses(r.BaseURL, repo.DataPath(r.Info.Digest))
+	}
 	for try := 1; ; try++ {
 		var last blobEvent
 		err := f.ask(ctx, blobRoute, request, func(answer *http.Response) error {
@@ -190,13 +214,18 @@ type progressError struct{ err error }
 
 func (e *progressError) Error() string { return e.err.Error() }
 
-// places are the addresses of a blob, the repository's own first.
-func (f *Fetcher) places(r Request) []string {
-	places := []string{join(r.BaseURL, r.Path)}
-	for _, mirror := range f.options.Config.Mirrors[r.BaseURL] {
-		places = append(places, join(mirror, r.Path))
+// addresses are those of a file, the repository's own first, then its mirrors'.
+func (f *Fetcher) addresses(baseURL, path string) []string {
+	list := []string{join(baseURL, path)}
+	for repository, mirrors := range f.options.Config.Mirrors {
+		if strings.TrimSuffix(repository, "/") != strings.TrimSuffix(baseURL, "/") {
+			continue
+		}
+		for _, mirror := range mirrors {
+			list = append(list, join(mirror, path))
+		}
 	}
-	return places
+	return list
 }
 
 // Discard removes a blob from the spool.

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 
 	"stork/nestd/internal/fetch/transfer"
 	"stork/nestd/internal/fetch/transfer/web"
+	"stork/repo"
 )
 
 // open wires the methods of this nest.
@@ -58,6 +60,7 @@ func (w *worker) serveBlob(out http.ResponseWriter, in *http.Request) {
 		}
 	}
 	order := transfer.Order{Object: request.Object, Places: request.Places, Priority: request.Priority}
+	order.Pieces = w.pieces(in.Context(), &request)
 	got, err := w.scheduler.Fetch(in.Context(), order, func(p transfer.Progress) {
 		e := blobEvent{Done: p.Stored, Fetched: p.Received, Peers: p.Peers}
 		if len(p.Ledger) <= fewSources {
@@ -71,6 +74,57 @@ func (w *worker) serveBlob(out http.ResponseWriter, in *http.Request) {
 	}
 	tell(last)
 }
+
+// pieces gets the hashes of a blob's pieces. Without them it can be had too,
+// only with less.
+func (w *worker) pieces(ctx context.Context, request *blobRequest) *transfer.Pieces {
+	if request.Info == nil || request.Info.Size > repo.MaxInfo {
+		return nil
+	}
+	info, err := w.info(ctx, request)
+	if err != nil {
+		w.log.Info("fetching without pieces", "digest", request.Object.Digest, "err", err)
+		return nil
+	}
+	return &transfer.Pieces{Length: repo.PieceLength(info.Size), Sums: info.Pieces}
+}
+
+// info gets the info dictionary of the blob's swarm, and checks that it is of
+// this blob.
+func (w *worker) info(ctx context.Context, request *blobRequest) (*repo.Info, error) {
+	text, err := w.document(ctx, *request.Info, request.InfoPlaces)
+	if err != nil {
+		return nil, err
+	}
+	info, err := repo.DecodeInfo(text)
+	if err == nil && (info.Blob != request.Object.Digest || info.Size != request.Object.Size) {
+		err = errors.New("the info dictionary is another blob's")
+	}
+	return info, err
+}
+
+// document gets a small file from a peer or else from one of the places.
+func (w *worker) document(ctx context.Context, o repo.Object, places []string) ([]byte, error) {
+	if w.peers != nil {
+		if text, ok := w.peers.Document(ctx, o.Digest, o.Size); ok {
+			return text, nil
+		}
+	}
+	return w.anyOf(ctx, o, places)
+}
+
+// anyOf gets a small file from the first of the places that has it.
+func (w *worker) anyOf(ctx context.Context, o repo.Object, places []string) (text []byte, err error) {
+	err = errNoPlace
+	for _, place := range places {
+		if text, err = w.client.Document(ctx, place, o); err == nil || ctx.Err() != nil {
+			return text, err
+		}
+	}
+	return nil, err
+}
+
+var errNoPlace = errors.New("no server is known to have it")
 
 // resultOf is how the child tells the daemon how a blob request ended.
 func resultOf(err error) blobResult {

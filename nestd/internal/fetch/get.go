@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"stork/nestd/internal/fetch/transfer/web"
+	"stork/repo"
 )
 
 // serveGet passes a small file through.
@@ -29,6 +31,10 @@ func (w *worker) serveGet(out http.ResponseWriter, in *http.Request) {
 	defer watch.Stop()
 	answer, err := w.client.Get(ctx, request.URL, http.Header{"If-None-Match": etags(request.ETag)})
 	if err != nil {
+		if text, ok := w.fromMirrors(in.Context(), &request, err); ok {
+			_, _ = out.Write(text)
+			return
+		}
 		http.Error(out, web.Cause(ctx, err).Error(), statusOf(err))
 		return
 	}
@@ -52,6 +58,16 @@ func (w *worker) serveGet(out http.ResponseWriter, in *http.Request) {
 		w.log.Info("fetch interrupted", "url", request.URL, "err", web.Cause(ctx, err))
 		panic(http.ErrAbortHandler) // the daemon must not take half a file for a whole one
 	}
+}
+
+// fromMirrors gets a file that never changes when the repository does not
+// answer. That it has none is an answer.
+func (w *worker) fromMirrors(ctx context.Context, request *getRequest, err error) ([]byte, bool) {
+	if request.Digest == nil || errors.Is(err, fs.ErrNotExist) || len(request.Mirrors) == 0 {
+		return nil, false
+	}
+	text, err := w.anyOf(ctx, repo.Object{Digest: *request.Digest, Size: request.Max}, request.Mirrors)
+	return text, err == nil
 }
 
 // maxWindow bounds the memory that a zstd stream may ask for, in bytes.

@@ -22,7 +22,10 @@ type getRequest struct {
 	ETag string `json:"etag,omitempty"` // what the daemon has
 	Zstd bool   `json:"zstd,omitempty"` // the file is a zstd stream; the answer is what is in it
 
-	Digest *repo.Digest `json:"digest,omitempty"` // of the file, if it has a name for ever: peers may have it
+	// Of a file that never changes: its digest, by which peers may have it, and
+	// where it is too when URL does not answer.
+	Digest  *repo.Digest `json:"digest,omitempty"`
+	Mirrors []string     `json:"mirrors,omitempty"`
 }
 
 // blobRequest asks for a file in the spool, named by its digest in
@@ -31,6 +34,10 @@ type blobRequest struct {
 	Object   repo.Object       `json:"object"`
 	Places   []string          `json:"places"` // addresses, best first
 	Priority transfer.Priority `json:"priority"`
+
+	// The info dictionary of the blob's swarm and where it is, if it has one.
+	Info       *repo.Object `json:"info,omitempty"`
+	InfoPlaces []string     `json:"info_places,omitempty"`
 }
 
 // blobEvent is one line. The last one has Result set.

@@ -140,11 +140,14 @@ func (b *build) download(ctx context.Context) (*os.File, error) {
 		BaseURL: b.repository.pin.URL, Path: repo.BlobPath(object.Digest), Object: object, Priority: b.job.priority(),
 		Progress: func(p fetch.Progress) { b.job.report(api.Fetching, p.Done, p.Total) },
 	}
+	if info, ok := b.record.InfoObject(); ok {
+		request.Info = &info
+	}
 	stop := b.raise(ctx, request)
 	file, result, err := b.nest.Fetcher.Blob(ctx, request)
 	stop()
 	b.fetched = result.Fetched
-	b.nest.Log.Info("fetched", "digest", object.Digest, "bytes", result.Fetched, "sources", result.Sources)
+	b.nest.Log.Info("fetched", "digest", object.Digest, "bytes", result.Fetched, "sources", result.Describe())
 	if n := result.Fetched; n > 0 {
 		// The nest's life and not ctx: the bytes came, whoever left since.
 		if err := b.nest.State.AddFetched(context.WithoutCancel(ctx), n); err != nil {

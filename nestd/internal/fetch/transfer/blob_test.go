@@ -259,3 +259,38 @@ func TestClaims(t *testing.T) {
 		t.Errorf("verify: %v, %v", right, err)
 	}
 }
+
+// FuzzSpoolFile opens whatever lies in the spool under the blob's name, and
+// wants the blob all the same.
+func FuzzSpoolFile(f *testing.F) {
+	text := content(3000, 1)
+	o := Order{Object: repo.ObjectOf(text)}
+	blank := newJournal(nil, int64(len(text)))
+	f.Add([]byte{})
+	f.Add(text)
+	f.Add(append(append(bytes.Clone(text), blank.header()...), blank.bits...))
+	f.Add(append(append(bytes.Clone(text), blank.header()...), 0xff))
+	f.Add(append(append(make([]byte, len(text)), blank.header()...), 0x3f))
+	f.Fuzz(func(t *testing.T, left []byte) {
+		dir := t.TempDir()
+		must(t, os.WriteFile(filepath.Join(dir, o.Object.Digest.Hex()), left, 0o600))
+		b := opened(t, spoolOf(t, dir), o)
+		defer b.close()
+		if b.Stored() > b.Size() {
+			t.Fatalf("%d bytes of %d are there", b.Stored(), b.Size())
+		}
+		for range 2 { // what was left may be wrong
+			must(t, b.WriteAt(Source{Method: "m"}, text, 0))
+			right, err := b.verify(t.Context())
+			must(t, err)
+			if right {
+				got, err := os.ReadFile(filepath.Join(dir, o.Object.Digest.Hex()))
+				if err != nil || !bytes.Equal(got, text) {
+					t.Fatalf("%d bytes, %v", len(got), err)
+				}
+				return
+			}
+		}
+		t.Fatal("the blob is damaged")
+	})
+}

@@ -3,6 +3,7 @@ package transfer
 import (
 	"cmp"
 	"slices"
+	"strconv"
 )
 
 // Entry is what one source did for a blob, in bytes.
@@ -12,6 +13,22 @@ type Entry struct {
 	Used     int64 `json:"used"`              // of these, what is in the blob
 	Dropped  int64 `json:"dropped,omitempty"` // of these, what turned out to be damaged
 	Verdict  int   `json:"verdict,omitempty"` // points; at [banned] the source is asked no more
+}
+
+// String says in words what the source did.
+func (e Entry) String() string {
+	text := e.Method
+	if e.Address != "" {
+		text += " " + e.Address
+	}
+	text += ": " + strconv.FormatInt(e.Used, 10)
+	if e.Received != e.Used {
+		text += " of " + strconv.FormatInt(e.Received, 10)
+	}
+	if e.Verdict >= banned {
+		text += ", banned"
+	}
+	return text
 }
 
 // tally is an Entry that grows.

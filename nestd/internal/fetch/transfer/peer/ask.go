@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"io"
-	"net/http"
 	"slices"
 	"time"
 
@@ -78,7 +76,7 @@ func (c *Client) places(d repo.Digest) []string {
 // none that was asked has it.
 func (c *Client) Document(ctx context.Context, d repo.Digest, max int64) (text []byte, ok bool) {
 	for _, place := range c.places(d) {
-		if text, ok := c.document(ctx, place, max); ok && repo.DigestOf(text) == d {
+		if text, err := c.web.Document(ctx, place, repo.Object{Digest: d, Size: max}); err == nil {
 			return text, true
 		}
 		if ctx.Err() != nil {
@@ -86,19 +84,4 @@ func (c *Client) Document(ctx context.Context, d repo.Digest, max int64) (text [
 		}
 	}
 	return nil, false
-}
-
-func (c *Client) document(ctx context.Context, place string, max int64) ([]byte, bool) {
-	ctx, watch := c.web.Watch(ctx)
-	defer watch.Stop()
-	answer, err := c.web.Get(ctx, place, http.Header{"Accept-Encoding": {"identity"}})
-	if err != nil {
-		return nil, false
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK || answer.ContentLength > max {
-		return nil, false
-	}
-	text, err := io.ReadAll(io.LimitReader(watch.Reader(answer.Body), max+1))
-	return text, err == nil && int64(len(text)) <= max
 }

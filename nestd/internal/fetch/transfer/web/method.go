@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/url"
+	"strings"
 	"sync"
 
 	"stork/nestd/internal/fetch/transfer"
@@ -14,7 +15,7 @@ type Options struct {
 	Client *Client
 
 	// Places returns the addresses at which a blob may be, best first; nil:
-	// those of the order.
+	// those of the order that are http or https.
 	Places func(transfer.Order) []string
 
 	Connections int   // for a large blob; default 4
@@ -36,7 +37,7 @@ func New(o Options) *Method {
 		o.Large = 1 << 20
 	}
 	if o.Places == nil {
-		o.Places = func(order transfer.Order) []string { return order.Places }
+		o.Places = webPlaces
 	}
 	m := &Method{options: o}
 	m.buffers.New = func() any { return new([bufferSize]byte) }
@@ -71,6 +72,17 @@ func (m *Method) order(places []string) []string {
 		}
 	}
 	return append(first, last...)
+}
+
+// webPlaces are the places of an order that are web servers'.
+func webPlaces(order transfer.Order) []string {
+	var places []string
+	for _, place := range order.Places {
+		if strings.HasPrefix(place, "http://") || strings.HasPrefix(place, "https://") {
+			places = append(places, place)
+		}
+	}
+	return places
 }
 
 // hostOf is what ledgers call a server.
