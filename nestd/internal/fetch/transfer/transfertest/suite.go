@@ -128,7 +128,7 @@ func (w *world) scheduler() *transfer.Scheduler {
 }
 
 // patience is how long anything in this suite may take.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 func (w *world) fetch() (transfer.Progress, error) {
 	w.t.Helper()
