@@ -43,6 +43,10 @@ func BlobPath(d Digest) string { return fanOut("blobs/", d) }
 // that have none of them.
 func PackPath(d Digest) string { return fanOut("packs/", d) }
 
+// FramesPath is where the contents of a package's files are offered one by
+// one, for who has most of them: see package frames. D is the blob's digest.
+func FramesPath(d Digest) string { return fanOut("frames/", d) }
+
 // DeltaPath is where the delta to the index with root new is served, for who
 // has the one with root old: see package delta.
 func DeltaPath(old, new Digest) string { return fanOut(deltaDir, new) + "-" + old.Hex() }

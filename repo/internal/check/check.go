@@ -19,6 +19,7 @@ type Report struct {
 	Blobs     int      `json:"blobs"`     // package files, each hashed
 	Deltas    int      `json:"deltas"`    // each decompressed and compared
 	Documents int      `json:"documents"` // index parts, records, file lists, policies, each hashed
+	Frames    int      `json:"frames"`    // files of them, each decompressed and compared
 	Metadata  int      `json:"metadata"`  // metadata files and key documents, each verified
 	Packs     int      `json:"packs"`     // each decompressed and compared
 	Packages  int      `json:"packages"`  // in all indexes that readers see
@@ -36,6 +37,7 @@ type checker struct {
 	current  map[repo.Digest]bool        // those that readers see
 	packs    map[string]repo.Object      // pack path → index root, for all roots
 	swarms   map[string]repo.Swarm       // blob path → what a record says of it
+	lists    map[string]repo.Object      // frames path → the package's file list
 
 	mu sync.Mutex // guards report while workers run
 }
@@ -47,7 +49,7 @@ func Run(ctx context.Context, h *home.Home, workers int) (*Report, error) {
 	c := &checker{
 		home: h, workers: max(workers, 1), needed: map[string]repo.Object{}, versions: map[string]bool{},
 		indexes: map[repo.Digest]repo.Object{}, current: map[repo.Digest]bool{}, packs: map[string]repo.Object{},
-		swarms: map[string]repo.Swarm{},
+		swarms: map[string]repo.Swarm{}, lists: map[string]repo.Object{},
 	}
 	c.report.Problems = []string{}
 	if err := c.run(ctx); err != nil {
@@ -172,6 +174,8 @@ func (c *checker) content(ctx context.Context, p string) {
 		count, err = &c.report.Documents, c.hash(p)
 	case "blobs":
 		count, err = &c.report.Blobs, c.hash(p)
+	case "frames":
+		count, err = &c.report.Frames, c.frames(ctx, p)
 	case "packs":
 		count, err = &c.report.Packs, c.pack(ctx, p)
 	case "deltas":

@@ -141,7 +141,9 @@ func (c *checker) reachPackage(ctx context.Context, e *index.Entry) error {
 	if record.NEVRA() != e.NEVRA() {
 		return fmt.Errorf("its record is that of %s", record.NEVRA())
 	}
-	c.need(repo.DataPath(record.FileList.Digest), repo.Object{Digest: record.FileList.Digest, Size: record.FileList.Size})
+	list := repo.Object{Digest: record.FileList.Digest, Size: record.FileList.Size}
+	c.need(repo.DataPath(list.Digest), list)
+	c.lists[repo.FramesPath(record.Blob.Digest)] = list
 	if info, ok := record.InfoObject(); ok {
 		c.need(repo.DataPath(info.Digest), info)
 		if err := c.swarm(ctx, record, info); err != nil {
@@ -337,6 +339,9 @@ func (c *checker) stray(p string, roles map[string]int64, snapshot int64) bool {
 		return !needed
 	case "packs":
 		_, needed := c.packs[p]
+		return !needed
+	case "frames":
+		_, needed := c.lists[p]
 		return !needed
 	case "deltas":
 		_, _, ok := c.ends(p)

@@ -31,9 +31,10 @@ func (c *checkCmd) Run(ctx context.Context, env *environment, streams program.St
 		for _, p := range report.Problems {
 			fmt.Fprintln(streams.Out, p)
 		}
-		_, err = fmt.Fprintf(streams.Out, "Checked %s, %s, %s, %s, %s, %s.\n", count(report.Packages, "package"),
+		_, err = fmt.Fprintf(streams.Out, "Checked %s, %s, %s, %s, %s, %s, %s.\n", count(report.Packages, "package"),
 			count(report.Blobs, "blob"), count(report.Documents, "document"),
-			count(report.Metadata, "metadata file"), count(report.Packs, "pack"), count(report.Deltas, "delta"))
+			count(report.Metadata, "metadata file"), count(report.Packs, "pack"), count(report.Deltas, "delta"),
+			count(report.Frames, "file")+" of frames")
 	}
 	if err == nil && len(report.Problems) > 0 {
 		err = &program.Error{Status: exitProblems, Err: errors.New(count(len(report.Problems), "problem") + " found"),

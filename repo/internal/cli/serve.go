@@ -26,6 +26,7 @@ type serveCmd struct {
 	User        string `help:"Run as this user, who owns the directory. For a start as root, which only the listening needs." placeholder:"NAME"`
 	Quota       int64  `help:"Bytes that one upload may have." default:"549755813888" placeholder:"BYTES"`
 	MaxObjects  int    `help:"Objects that one upload may have." default:"1000000" placeholder:"N"`
+	Frames      bool   `help:"Offer the files of large packages one by one too, for nests that have most of them: takes about as much disk again." default:"true" negatable:""`
 	MemoryLimit int64  `help:"Bytes of memory to stay below, if it can be done by collecting garbage more often." default:"402653184" placeholder:"BYTES"`
 }
 
@@ -53,7 +54,7 @@ func (c *serveCmd) Run(ctx context.Context, env *environment, streams program.St
 	}
 	debug.SetMemoryLimit(c.MemoryLimit)
 	s, err := server.New(ctx, server.Options{
-		Home: h, Log: log, Processors: runtime.NumCPU(), Limits: ingest.Limits{Bytes: c.Quota, Objects: c.MaxObjects},
+		Home: h, Log: log, Processors: runtime.NumCPU(), Limits: ingest.Limits{Bytes: c.Quota, NoFrames: !c.Frames, Objects: c.MaxObjects},
 	})
 	if err != nil {
 		return err

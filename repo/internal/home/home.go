@@ -136,7 +136,7 @@ func Init(o InitOptions) (*Home, error) {
 // MakeTree makes the directories of the tree that are missing, as one is in a
 // repository that is older than what it is for.
 func (h *Home) MakeTree() error {
-	for _, dir := range []string{"", "data", "blobs", "packs", "deltas"} {
+	for _, dir := range []string{"", "data", "blobs", "packs", "deltas", "frames"} {
 		if err := h.disk.MkdirAll(h.TreePath(dir), 0o755); err != nil {
 			return err
 		}

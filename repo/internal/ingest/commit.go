@@ -179,7 +179,7 @@ func (i *Ingest) place(ctx context.Context, p *placing) error {
 	return err
 }
 
-// link shows every object, the pack and the deltas at their places in the
+// link shows every object, the frames, the pack and the deltas at their places in the
 // tree, and makes them durable (P1).
 func (i *Ingest) link(p *placing) error {
 	tree := newTreeWriter(i.home)
@@ -191,6 +191,11 @@ func (i *Ingest) link(p *placing) error {
 			if err := tree.link(p.session.path(d), treePath(list.kind, d)); err != nil {
 				return err
 			}
+		}
+	}
+	for _, d := range p.objects.frames {
+		if err := tree.link(framesFile(p.dir, d), repo.FramesPath(d)); err != nil {
+			return err
 		}
 	}
 	if p.Pack != "" {

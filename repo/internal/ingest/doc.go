@@ -8,10 +8,10 @@
 // server was restarted, finds it again. Nothing of it is in the tree before
 // the commit, which follows docs/ordering.md, P1 to P4:
 //
-//	verify      no lock; hours may pass
+//	verify      no lock; hours may pass; packages' frames are made on the way
 //	lock        one writer at a time
 //	mark        uploads/ID/placing.json says that what follows has begun
-//	link        every object from the session into the tree, and the pack
+//	link        every object from the session into the tree, and what was made of them
 //	sync        P1: a few files by fsync, many by one syncfs
 //	publish     P2, P3: role, snapshot, timestamp
 //	clear       the older pack and the session go

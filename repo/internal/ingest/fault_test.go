@@ -108,7 +108,7 @@ var faultLimits = ingest.Limits{PackFrom: 1, Deltas: 1}
 func faultedUpload(t *testing.T, w *uploadtest.World, p *uploadtest.Publisher, n int, after, dead bool) bool {
 	t.Helper()
 	fault, struck := failAt(n, after, dead)
-	u := p.Prepare(t, rpm(t, fmt.Sprintf("pkg%d", n), "1.0"))
+	u := p.Prepare(t, framed(t, fmt.Sprintf("pkg%d", n)))
 	faulty := ingest.New(w.Reopen(t, durable.Disk{Fault: fault}), uploadtest.Quiet(), faultLimits, 2)
 	err := send(t.Context(), faulty, u)
 	if !struck() && err != nil {

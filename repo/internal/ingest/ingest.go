@@ -27,6 +27,7 @@ type Limits struct {
 	Idle     time.Duration // after which an unused session is removed; default 24 hours
 	Workers  int           // packages that are rebuilt at the same time; default one for each processor, at most 4
 	Deltas   int           // earlier indexes from which there is a delta to the newest; default 8
+	NoFrames bool          // packages are offered whole only; see writeFrames
 	PackFrom int           // shards from which an index is also served as one stream; default 65: fewer are as quickly fetched one by one
 }
 

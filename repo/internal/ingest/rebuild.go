@@ -29,7 +29,7 @@ func (v *verification) rebuildAll(ctx context.Context, added []index.Entry, out 
 			break
 		}
 		group.Go(func() error {
-			record, err := v.rebuild(working, &added[i])
+			record, framed, err := v.rebuild(working, &added[i])
 			if err != nil {
 				return fmt.Errorf("%s: %w", added[i].NEVRA(), err)
 			}
@@ -40,6 +40,9 @@ func (v *verification) rebuildAll(ctx context.Context, added []index.Entry, out 
 				out.documents = append(out.documents, record.Swarm.Info)
 			}
 			out.blobs = append(out.blobs, record.Blob.Digest)
+			if framed {
+				out.frames = append(out.frames, record.Blob.Digest)
+			}
 			return nil
 		})
 	}
@@ -50,44 +53,44 @@ func (v *verification) rebuildAll(ctx context.Context, added []index.Entry, out 
 }
 
 // rebuild checks one package: the record that the index names must be here
-// and be the one that its blob makes, and the entry must be the record's.
-func (v *verification) rebuild(ctx context.Context, e *index.Entry) (*repo.Record, error) {
+// and be the one that its blob makes, and the entry must be the record's. It
+// reports whether the blob's frames were made on the way.
+func (v *verification) rebuild(ctx context.Context, e *index.Entry) (record *repo.Record, framed bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	b, err := v.src.Document(ctx, e.Record)
 	if err != nil {
-		return nil, fmt.Errorf("record: %w", err)
+		return nil, false, fmt.Errorf("record: %w", err)
 	}
 	given, err := repo.DecodeRecord(b)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMismatch, err)
+		return nil, false, fmt.Errorf("%w: %w", ErrMismatch, err)
 	}
-	record, err := v.parse(given)
-	if err != nil {
-		return nil, err
+	if record, framed, err = v.parse(given); err != nil {
+		return nil, false, err
 	}
 	again, _, err := record.Encode()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !bytes.Equal(again, b) {
-		return nil, mismatch("its record is not the one that its blob makes")
+		return nil, false, mismatch("its record is not the one that its blob makes")
 	}
 	if _, err := v.src.locate("file list", api.Data, record.FileList.Digest); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if record.Swarm != nil {
 		if _, err := v.src.locate("info dictionary", api.Data, record.Swarm.Info); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return record, sameEntry(e, index.EntryOf(record, e.Record))
+	return record, framed, sameEntry(e, index.EntryOf(record, e.Record))
 }
 
-// parse reads a package's blob. Whatever a hostile package does to the
-// parser costs this upload and no more.
-func (v *verification) parse(given *repo.Record) (record *repo.Record, err error) {
+// parse reads a package's blob, and makes its frames. Whatever a hostile
+// package does to the parser costs this upload and no more.
+func (v *verification) parse(given *repo.Record) (record *repo.Record, framed bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = mismatch("its blob can not be read: %v", p)
@@ -95,22 +98,30 @@ func (v *verification) parse(given *repo.Record) (record *repo.Record, err error
 	}()
 	path, err := v.src.locate("blob", api.Blob, given.Blob.Digest)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read blob: %w", err)
+		return nil, false, fmt.Errorf("cannot read blob: %w", err)
 	}
 	defer f.Close()
 	file, err := rpmfile.FromStart(f)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	pkg, err := rpmfile.Build(file)
+	reader, err := rpmfile.NewReader(file)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return pkg.Record, nil
+	defer reader.Close()
+	if framed, err = v.writeFrames(reader, given.Blob); err != nil {
+		return nil, false, err
+	}
+	pkg, err := reader.Finish()
+	if err != nil {
+		return nil, false, err
+	}
+	return pkg.Record, framed, nil
 }
 
 func sameEntry(given *index.Entry, built index.Entry) error {

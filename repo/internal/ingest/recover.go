@@ -108,11 +108,14 @@ func (i *Ingest) undo(dir string, m *mark) error {
 	}
 	var errs []error
 	for _, entry := range entries {
+		from := filepath.Join(dir, entry.Name())
+		if p, ok := framesOf(entry.Name()); ok && sameFile(from, i.home.TreePath(p)) {
+			errs = append(errs, disk.Remove(i.home.TreePath(p)))
+		}
 		d, err := repo.ParseHex(entry.Name())
 		if err != nil {
 			continue
 		}
-		from := filepath.Join(dir, entry.Name())
 		for _, kind := range []api.Kind{api.Data, api.Blob} {
 			if to := i.home.TreePath(treePath(kind, d)); sameFile(from, to) {
 				errs = append(errs, disk.Remove(to))

@@ -15,8 +15,9 @@ import (
 type verified struct {
 	documents []repo.Digest // to be served as data
 	blobs     []repo.Digest
-	index     *index.Tree // publishers only
-	oldIndex  repo.Digest // root of the index that readers see; zero: none
+	frames    []repo.Digest // of these, those whose frames the session has made
+	index     *index.Tree   // publishers only
+	oldIndex  repo.Digest   // root of the index that readers see; zero: none
 }
 
 // verify checks everything that a session's role names against what readers
@@ -40,6 +41,9 @@ func (i *Ingest) verify(ctx context.Context, s *session) (*verified, error) {
 		return verifyOwner(ctx, src, role)
 	}
 	v := &verification{src: src, publisher: s.role.Publisher(), repository: i.home.Root, workers: i.limits.Workers}
+	if !i.limits.NoFrames {
+		v.frames = i.home.Disk().Create
+	}
 	return v.run(ctx, now, role)
 }
 
@@ -78,6 +82,7 @@ type verification struct {
 	publisher  repo.Publisher
 	repository repo.Digest
 	workers    int
+	frames     createFile // nil: none are made
 }
 
 func (v *verification) run(ctx context.Context, now, next *signing.SignedRole) (*verified, error) {

@@ -12,8 +12,8 @@ import (
 )
 
 // What is compressed: documents in JSON, from where it saves a packet to
-// where one client could occupy the processor for long. Packs, deltas and
-// blobs are compressed already.
+// where one client could occupy the processor for long. Packs, deltas,
+// frames and blobs are compressed already.
 const (
 	compressFrom = 1 << 10  // bytes
 	compressTo   = 32 << 20 // bytes

@@ -18,10 +18,10 @@ import (
 // operating system took for the clients, without headers; and which nests
 // announce to the tracker now.
 type Stats struct {
-	BlobBytes    int64            `json:"blob_bytes_served"` // below blobs/
+	BlobBytes    int64            `json:"blob_bytes_served"` // below blobs/ and frames/
 	BlobRequests int64            `json:"blob_requests"`     // GETs below blobs/
 	Bytes        map[string]int64 `json:"bytes_served"`      // by kind: see kinds
-	MetaBytes    int64            `json:"meta_bytes_served"` // of every kind but blobs
+	MetaBytes    int64            `json:"meta_bytes_served"` // of every other kind
 
 	Root    repo.Digest   `json:"root"` // the repository's first root: who is counting
 	Tracker tracker.Stats `json:"tracker"`
@@ -29,13 +29,13 @@ type Stats struct {
 
 // kinds are what bytes are counted by: the directories of the tree, its
 // metadata by role, and what is not of the tree.
-var kinds = []string{"timestamp", "root", "snapshot", "targets", "role", "keys", "data", "blobs", "packs", "deltas", "other"}
+var kinds = []string{"timestamp", "root", "snapshot", "targets", "role", "keys", "data", "blobs", "packs", "deltas", "frames", "other"}
 
 // kindOf returns the kind of a path.
 func kindOf(p string) string {
 	dir, name, _ := strings.Cut(p, "/")
 	switch dir {
-	case "keys", "data", "blobs", "packs", "deltas":
+	case "keys", "data", "blobs", "packs", "deltas", "frames":
 		return dir
 	case "metadata":
 		if p == repo.TimestampPath {
@@ -60,11 +60,12 @@ func (c *counters) stats() Stats {
 	s := Stats{BlobRequests: c.blobRequests.Load(), Bytes: map[string]int64{}}
 	for kind, n := range c.bytes {
 		s.Bytes[kind] = n.Load()
-		if kind != "blobs" {
+		if kind == "blobs" || kind == "frames" {
+			s.BlobBytes += s.Bytes[kind]
+		} else {
 			s.MetaBytes += s.Bytes[kind]
 		}
 	}
-	s.BlobBytes = s.Bytes["blobs"]
 	return s
 }
 

@@ -158,7 +158,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 // Handler returns everything that is served.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, top := range []string{"metadata", "keys", "data", "blobs", "packs", "deltas"} {
+	for _, top := range []string{"metadata", "keys", "data", "blobs", "packs", "deltas", "frames"} {
 		mux.HandleFunc("GET /"+top+"/", s.serveTree)
 	}
 	mux.HandleFunc("POST /upload/{role}", s.upload(s.openUpload))

@@ -19,7 +19,7 @@ import (
 // served matches the paths of the static tree: nothing else in the directory
 // is shown, temporary files and listings included.
 var served = regexp.MustCompile(`^(?:metadata/(?:timestamp|[1-9][0-9]{0,17}\.[a-z0-9-]{1,34})\.json|` +
-	`keys/[a-z0-9-]{1,34}/[1-9][0-9]{0,17}\.json|(?:data|blobs|packs)/[0-9a-f]{2}/[0-9a-f]{64}|` +
+	`keys/[a-z0-9-]{1,34}/[1-9][0-9]{0,17}\.json|(?:data|blobs|packs|frames)/[0-9a-f]{2}/[0-9a-f]{64}|` +
 	`deltas/[0-9a-f]{2}/[0-9a-f]{64}-[0-9a-f]{64})$`)
 
 // How long caches may keep what they were given.
@@ -127,7 +127,7 @@ func entityTag(p string, info fs.FileInfo) string {
 const jsonType = "application/json"
 
 func contentType(p string) string {
-	for _, dir := range []string{"blobs/", "packs/", "deltas/"} {
+	for _, dir := range []string{"blobs/", "packs/", "deltas/", "frames/"} {
 		if strings.HasPrefix(p, dir) {
 			return "application/octet-stream"
 		}

@@ -1,0 +1,56 @@
+package ingest_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"stork/fixtures"
+	"stork/repo/internal/ingest"
+	"stork/repo/internal/uploadtest"
+)
+
+// BenchmarkFrames takes a package of 20 MB in 400 files, that compress about
+// as programs and texts do, with frames and without.
+func BenchmarkFrames(b *testing.B) {
+	spec := fixtures.Spec{Name: "app", Compression: "zstd"}
+	for n := range 400 {
+		spec.Files = append(spec.Files, fixtures.File{Path: fmt.Sprintf("/opt/app/%03d", n), Content: words(50_000, uint64(n))})
+	}
+	pkg := uploadtest.Read(b, fixtures.MustRPM(b, spec))
+	for name, off := range map[string]bool{"with": false, "without": true} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				w := uploadtest.NewWorld(b)
+				alice := w.Publisher(b, "alice")
+				u := alice.PreparePackages(b, alice.Tree, pkg)
+				in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{NoFrames: off}, 1)
+				b.StartTimer()
+				if err := send(b.Context(), in, u); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// words is text of a vocabulary: it compresses to about two fifths.
+func words(size int, seed uint64) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	vocabulary := make([][]byte, 4000)
+	v := rand.New(rand.NewPCG(1, 2))
+	for i := range vocabulary {
+		vocabulary[i] = make([]byte, 3+v.IntN(9))
+		for j := range vocabulary[i] {
+			vocabulary[i][j] = byte('a' + v.IntN(26))
+		}
+	}
+	var text bytes.Buffer
+	for text.Len() < size {
+		text.Write(vocabulary[r.IntN(1+r.IntN(len(vocabulary)))])
+		text.WriteByte(' ')
+	}
+	return text.Bytes()[:size]
+}
