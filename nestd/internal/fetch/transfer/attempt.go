@@ -19,6 +19,7 @@ type attempt struct {
 	over     []bool    // by lane: it has ended
 	mark     time.Time // since when there was less than enough progress
 	stored   int64     // at that time
+	seen     time.Time // when that was last looked at
 }
 
 // ended says that a lane's method has returned.
@@ -125,6 +126,10 @@ func (a *attempt) end(ctx context.Context, e ended) error {
 // watch starts the next lane when there is too little progress, and gives up
 // when there is none left to start.
 func (a *attempt) watch(ctx context.Context, now time.Time) error {
+	if asleep := now.Sub(a.seen); !a.seen.IsZero() && asleep > 10*tick {
+		a.mark = a.mark.Add(asleep) // this process was stopped, and so was everything else in it
+	}
+	a.seen = now
 	stored := a.blob.Stored()
 	if stored-a.stored >= a.transfer.scheduler.options.Progress || a.transfer.held.Load() > 0 {
 		a.mark, a.stored = now, stored

@@ -162,3 +162,29 @@ func TestQueue(t *testing.T) {
 		t.Errorf("left: %+v", q)
 	}
 }
+
+// TestStallsOnlyWhileAwake wants the time in which the whole process was
+// stopped not to count.
+func TestStallsOnlyWhileAwake(t *testing.T) {
+	t.Parallel()
+	s := scheduled(t, method{name: "a"})
+	b := opened(t, s.options.Spool, Order{Object: repo.Object{Size: 10}})
+	defer b.close()
+	now := time.Now()
+	a := &attempt{
+		transfer: &transfer{scheduler: s}, blob: b, lanes: s.options.Lanes, started: 1, mark: now,
+		reasons: make([]error, 1), over: make([]bool, 1),
+	}
+	for step, want := range []error{nil, nil, nil, nil, ErrStalled} {
+		if step == 2 {
+			now = now.Add(time.Hour)
+		}
+		now = now.Add(tick - time.Millisecond)
+		if step == 4 {
+			now = now.Add(tick)
+		}
+		if err := a.watch(t.Context(), now); !errors.Is(err, want) {
+			t.Fatalf("step %d: %v, want %v", step, err, want)
+		}
+	}
+}
