@@ -116,7 +116,7 @@ func TestPrefetchRaised(t *testing.T) {
 	j := n.jobs.running[o.ids["one"]]
 	n.jobs.mu.Unlock()
 	if j == nil || j.priority() != transfer.Background {
-		t.Errorf("what nobody waits for is %+v", j)
+		t.Fatalf("what nobody waits for is %+v", j)
 	}
 	group.Go(func() error {
 		_, err := prepareAll(n, "g1", o, "one")
