@@ -7,8 +7,9 @@ SHELL      := /bin/bash
 
 # The build tags that the libraries need, here and nowhere else: the resolver
 # and user lookups in Go, so that static binaries need no C library at run
-# time, and SQLite without loadable extensions.
-TAGS := osusergo,netgo,sqlite_omit_load_extension
+# time, SQLite without loadable extensions, and BitTorrent without a second SQLite
+# and without uTP, which is C.
+TAGS := osusergo,netgo,sqlite_omit_load_extension,nosqlite,disable_libutp
 
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X stork/repo.Version=$(VERSION)
@@ -68,7 +69,7 @@ deps:
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		rpm dnf createrepo-c systemd-container iproute2 attr e2fsprogs libcap2-bin \
 		lxc podman crun acl bubblewrap uidmap jq libsolv-tools xz-utils zstd python3-minimal \
-		util-linux-extra qemu-system-x86 busybox-static aria2
+		util-linux-extra qemu-system-x86 busybox-static aria2 transmission-cli
 	@$(MAKE) --no-print-directory deps-kernel
 
 # The kernel that the test of a virtual machine boots: unpacked, not installed,

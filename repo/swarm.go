@@ -83,6 +83,12 @@ type Info struct {
 	Pieces []byte // the SHA-1 of every piece, one behind the other
 }
 
+// PieceLength returns how many bytes every piece but the last has.
+func (i *Info) PieceLength() int64 { return PieceLength(i.Size) }
+
+// Count returns how many pieces there are.
+func (i *Info) Count() int { return len(i.Pieces) / sha1.Size }
+
 // Encode returns the dictionary in bencoding, which has one form only.
 func (i *Info) Encode() []byte {
 	b := infoHead(i.Blob, i.Size, len(i.Pieces))
@@ -106,7 +112,7 @@ func pieceBytes(size int64) int64 {
 // Swarm returns what a record says of the dictionary.
 func (i *Info) Swarm() *Swarm {
 	b := i.Encode()
-	return &Swarm{Info: DigestOf(b), InfoHash: sha1.Sum(b), PieceLength: PieceLength(i.Size)}
+	return &Swarm{Info: DigestOf(b), InfoHash: sha1.Sum(b), PieceLength: i.PieceLength()}
 }
 
 // DecodeInfo reads an info dictionary. It refuses every other than the one

@@ -111,6 +111,7 @@ var owners = map[string][]string{
 	"github.com/prometheus/client_golang":     {"stork/repo/internal/server"},
 	"github.com/coreos/go-systemd/v22":        {"stork/nestd/internal/cli"},
 	"github.com/vbauerster/mpb/v8":            {"stork/client/cli/show"},
+	"github.com/anacrolix/torrent":            {"stork/nestd/internal/fetch/transfer/swarm"},
 	"github.com/yuin/gopher-lua":              {"stork/client/scriptlet/lua"},
 	"github.com/alecthomas/mango-kong":        {"stork/repo/program"},
 	"github.com/willabides/kongplete":         {"stork/repo/program"},

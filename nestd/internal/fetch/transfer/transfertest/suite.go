@@ -45,6 +45,9 @@ type Subject struct {
 	// suite sets none.
 	Serve func(t testing.TB, text []byte, fault Fault) (config string, order transfer.Order)
 
+	// MinSize is the size in bytes of the smallest blob that the method takes.
+	MinSize int
+
 	// Method makes the method. It is called in this process and in others. It
 	// has the patience of a test: it gives up a source within two seconds.
 	Method func(config string) (transfer.Method, error)
@@ -62,6 +65,9 @@ func Run(t *testing.T, s Subject) {
 	}
 	t.Parallel()
 	for _, size := range []int{0, 1, 1000, 50 << 10, 3<<20 + 17} {
+		if size < s.MinSize {
+			continue
+		}
 		t.Run(fmt.Sprintf("%d bytes", size), func(t *testing.T) { s.whole(t, size) })
 	}
 	for _, fault := range []Fault{Interrupted, Slow} {
