@@ -26,7 +26,7 @@ import (
 )
 
 // quick is patience for tests.
-var quick = web.Tuning{Stall: 500 * time.Millisecond, MinBytes: 1 << 10, Tries: 3, Backoff: 10 * time.Millisecond}
+var quick = web.Tuning{Stall: time.Second, MinBytes: 1 << 10, Tries: 3, Backoff: 10 * time.Millisecond}
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 

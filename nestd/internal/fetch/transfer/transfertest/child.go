@@ -52,7 +52,7 @@ func beChild(t *testing.T, s Subject, text string) {
 		}
 	}
 	scheduler := transfer.NewScheduler(transfer.Options{
-		Spool: spool, Lanes: []transfer.Lane{{Method: method, Stall: Stall}}, Progress: 4 << 10, Jobs: 1,
+		Spool: spool, Lanes: []transfer.Lane{{Method: method, Stall: long}}, Progress: 4 << 10, Jobs: 1,
 		Limits: transfer.NewLimits(transfer.Schedule{}), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	got, err := scheduler.Fetch(t.Context(), request.Order, func(p transfer.Progress) {

@@ -53,8 +53,26 @@ type Subject struct {
 	Method func(config string) (transfer.Method, error)
 }
 
-// Stall is when the scheduler lets another method join the tested one.
-const Stall = 1500 * time.Millisecond
+// How long there may be no progress: briefly where none can be expected, and
+// else so long that a busy machine is not taken for a dead source.
+const (
+	brief = 1500 * time.Millisecond
+	long  = 30 * time.Second
+)
+
+// stall is how long a source with the fault may make no progress. Of damage
+// the suite wants to hear, from methods that do not wait for better sources.
+func stall(fault Fault, o transfer.Order) time.Duration {
+	switch fault {
+	case Healthy, Slow, Interrupted:
+		return long
+	case Corrupt:
+		if o.Pieces == nil {
+			return long
+		}
+	}
+	return brief
+}
 
 // Run runs the suite. It must be called by a test function directly and
 // first, for that function is also what runs in child processes.
@@ -105,7 +123,7 @@ func (s Subject) world(t *testing.T, size int, fault Fault) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.lanes = []transfer.Lane{{Method: method, Stall: Stall}}
+	w.lanes = []transfer.Lane{{Method: method, Stall: stall(fault, w.order)}}
 	return w
 }
 
@@ -206,7 +224,7 @@ func (s Subject) fails(t *testing.T, fault Fault) {
 // joined wants another method to end what the tested one can not.
 func (s Subject) joined(t *testing.T, fault Fault) {
 	w := s.world(t, 2<<20, fault)
-	w.lanes = append(w.lanes, transfer.Lane{Method: memory{w.text}, Stall: Stall})
+	w.lanes = append(w.lanes, transfer.Lane{Method: memory{w.text}, Stall: long})
 	got, err := w.fetch()
 	if err != nil {
 		t.Fatal(err)

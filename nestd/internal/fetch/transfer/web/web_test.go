@@ -25,7 +25,7 @@ import (
 )
 
 // quick is patience for tests.
-var quick = web.Tuning{Stall: 500 * time.Millisecond, MinBytes: 1 << 10, Tries: 3, Backoff: 10 * time.Millisecond}
+var quick = web.Tuning{Stall: time.Second, MinBytes: 1 << 10, Tries: 3, Backoff: 10 * time.Millisecond}
 
 func newMethod(string) (transfer.Method, error) {
 	client, err := web.NewClient(web.ClientOptions{Tuning: quick})
