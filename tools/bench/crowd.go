@@ -45,6 +45,7 @@ func MeasureCrowd(ctx context.Context, guests int, log io.Writer) (*Crowd, error
 	if err != nil {
 		return nil, err
 	}
+	l.settle()
 	figures := &Crowd{Guests: guests}
 	l.say("%d guests install", guests)
 	took, failed := l.together(ctx, name)
