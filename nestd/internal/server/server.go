@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type Options struct {
 // Server listens on the operator's and every guest's socket.
 type Server struct {
 	options Options
+	turns   *turns
 	life    context.Context // every request's context ends with it
 
 	mu      sync.Mutex
@@ -55,7 +57,7 @@ const (
 
 // Open listens on every socket. ctx is the daemon's lifetime.
 func Open(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{options: o, life: ctx, guests: map[string]*http.Server{}}
+	s := &Server{options: o, life: ctx, guests: map[string]*http.Server{}, turns: newTurns(runtime.GOMAXPROCS(0))}
 	guests, err := o.Nest.Guests(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
@@ -66,7 +68,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		}
 	}
 	handler := s.mux("", operatorRoutes, make(chan struct{}, operatorRequests))
-	s.operator, err = s.serve(o.OperatorSocket, 0o600, operatorConnections, handler)
+	s.operator, err = s.serve(o.OperatorSocket, 0o600, operatorConnections, nil, handler)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -121,7 +123,7 @@ func (s *Server) listenGuest(g api.Guest) error {
 		mode = 0o600
 	}
 	handler := s.mux(g.Name, guestRoutes, make(chan struct{}, guestRequests))
-	server, err := s.serve(s.options.Nest.SocketPath(g.Name), mode, guestConnections, handler)
+	server, err := s.serve(s.options.Nest.SocketPath(g.Name), mode, guestConnections, s.turns, handler)
 	if err != nil {
 		return err
 	}
@@ -144,7 +146,7 @@ func (s *Server) closeGuest(name string) error {
 // serve listens at path and serves in the background. The socket of an
 // earlier run is replaced; the directory it lies in stays the same, so guests
 // that have it bound find the new one.
-func (s *Server) serve(path string, mode fs.FileMode, connections int, handler http.Handler) (*http.Server, error) {
+func (s *Server) serve(path string, mode fs.FileMode, connections int, turns *turns, handler http.Handler) (*http.Server, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
@@ -166,7 +168,7 @@ func (s *Server) serve(path string, mode fs.FileMode, connections int, handler h
 		ConnContext:       withConn,
 	}
 	s.serving.Go(func() {
-		err := server.Serve(&limitedListener{UnixListener: listener, places: make(chan struct{}, connections), closed: make(chan struct{})})
+		err := server.Serve(&limitedListener{UnixListener: listener, places: make(chan struct{}, connections), closed: make(chan struct{}), turns: turns})
 		if !errors.Is(err, http.ErrServerClosed) {
 			s.options.Log.Error("socket failed", "path", path, "err", err)
 		}
