@@ -112,8 +112,13 @@ func (c *runCommand) open(ctx context.Context, home *home, log *slog.Logger) (d 
 		return nil, err
 	}
 	opened(options.Attacher.Close)
+	key, err := home.identity(durable.Disk{})
+	if err != nil {
+		return nil, err
+	}
 	if options.Fetcher, err = fetch.Start(ctx, fetch.Options{
-		Args: []string{fetcherCommand}, UID: options.Unpack.UID, GID: options.Unpack.GID,
+		Trackers: trackers(ctx, key, options.State, log),
+		Args:     []string{fetcherCommand}, UID: options.Unpack.UID, GID: options.Unpack.GID,
 		Proxy: conf.Proxy, Config: conf.Transfer, Spool: home.path("spool"), Seeds: home.path("seeds"),
 		SocketDir: filepath.Join(conf.RunDir, "fetcher"), Log: log,
 	}); err != nil {

@@ -181,6 +181,7 @@ func (f *Fetcher) bring(ctx context.Context, r Request, result *Result) error {
 	request := blobRequest{Object: r.Object, Places: f.addresses(r.BaseURL, r.Path), Priority: r.Priority}
 	if r.Info != nil {
 		request.Info, request.InfoPlaces = r.Info, f.addresses(r.BaseURL, repo.DataPath(r.Info.Digest))
+		request.Trackers = f.trackers()
 	}
 	for try := 1; ; try++ {
 		var last blobEvent
@@ -195,6 +196,7 @@ func (f *Fetcher) bring(ctx context.Context, r Request, result *Result) error {
 				}
 				return err
 			}
+			f.noteInfo(r, last.Info)
 			return last.err()
 		})
 		result.add(&last, r.Object)
@@ -230,6 +232,9 @@ func (f *Fetcher) addresses(baseURL, path string) []string {
 
 // Discard removes a blob from the spool.
 func (f *Fetcher) Discard(o repo.Object) error {
+	f.mu.Lock()
+	delete(f.infos, o.Digest)
+	f.mu.Unlock()
 	err := unix.Unlinkat(int(f.spool.Fd()), o.Digest.Hex(), 0)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("cannot remove blob %s from the spool: %w", o.Digest, err)

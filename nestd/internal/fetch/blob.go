@@ -18,10 +18,13 @@ import (
 
 // open wires the methods of this nest.
 func (w *worker) open(c *Config, spool *os.Root) {
-	https := web.New(web.Options{Name: "https", Client: w.client, Connections: c.Connections})
+	https := web.New(web.Options{Name: "https", Client: w.client, Connections: c.Connections, Places: webPlaces})
 	var lanes []transfer.Lane
 	if w.peers != nil {
 		lanes = append(lanes, transfer.Lane{Method: w.peers.Method(), Stall: peerStall})
+	}
+	if w.swarm != nil {
+		lanes = append(lanes, transfer.Lane{Method: w.swarm, MinSize: repo.MinSwarm + 1, Stall: swarmStall})
 	}
 	// Web servers come last, and watch their own progress.
 	lanes = append(lanes, transfer.Lane{Method: https})
@@ -60,7 +63,7 @@ func (w *worker) serveBlob(out http.ResponseWriter, in *http.Request) {
 		}
 	}
 	order := transfer.Order{Object: request.Object, Places: request.Places, Priority: request.Priority}
-	order.Pieces = w.pieces(in.Context(), &request)
+	text := w.pieces(in.Context(), &request, &order)
 	got, err := w.scheduler.Fetch(in.Context(), order, func(p transfer.Progress) {
 		e := blobEvent{Done: p.Stored, Fetched: p.Received, Peers: p.Peers}
 		if len(p.Ledger) <= fewSources {
@@ -68,16 +71,16 @@ func (w *worker) serveBlob(out http.ResponseWriter, in *http.Request) {
 		}
 		tell(e)
 	})
-	last := blobEvent{Done: got.Stored, Fetched: got.Received, Sources: got.Ledger, Result: resultOf(err)}
+	last := blobEvent{Done: got.Stored, Fetched: got.Received, Sources: got.Ledger, Result: resultOf(err), Info: text}
 	if err != nil {
 		last.Message = err.Error()
 	}
 	tell(last)
 }
 
-// pieces gets the hashes of a blob's pieces. Without them it can be had too,
-// only with less.
-func (w *worker) pieces(ctx context.Context, request *blobRequest) *transfer.Pieces {
+// pieces gets the hashes of a blob's pieces, and returns the dictionary that
+// has them. Without them the blob can be had too, only with less.
+func (w *worker) pieces(ctx context.Context, request *blobRequest, order *transfer.Order) []byte {
 	if request.Info == nil || request.Info.Size > repo.MaxInfo {
 		return nil
 	}
@@ -86,7 +89,12 @@ func (w *worker) pieces(ctx context.Context, request *blobRequest) *transfer.Pie
 		w.log.Info("fetching without pieces", "digest", request.Object.Digest, "err", err)
 		return nil
 	}
-	return &transfer.Pieces{Length: repo.PieceLength(info.Size), Sums: info.Pieces}
+	order.Pieces = &transfer.Pieces{Length: info.PieceLength(), Sums: info.Pieces}
+	order.Places = append(order.Places, trackerPlaces(request.Trackers, request.Info.Digest)...)
+	if w.swarm == nil {
+		return nil
+	}
+	return info.Encode()
 }
 
 // info gets the info dictionary of the blob's swarm, and checks that it is of

@@ -17,6 +17,7 @@ import (
 	"stork/nestd/confine"
 	"stork/nestd/internal/fetch/transfer"
 	"stork/nestd/internal/fetch/transfer/peer"
+	"stork/nestd/internal/fetch/transfer/swarm"
 	"stork/nestd/internal/fetch/transfer/web"
 	"stork/repo"
 )
@@ -61,6 +62,9 @@ func Child(ctx context.Context, config string, log *slog.Logger) error {
 	background := worker.background(ctx, &c)
 	defer background.Wait()
 	defer cancel()
+	if worker.swarm != nil {
+		defer worker.swarm.Close()
+	}
 	server := &http.Server{Handler: worker.handler(), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
@@ -76,6 +80,8 @@ type childConfig struct {
 	Config Config     `json:"config"`
 	Tuning web.Tuning `json:"tuning"`
 	Seeds  bool       `json:"seeds"` // seedsFD is there
+
+	Crashed bool `json:"crashed,omitempty"` // the child before this one panicked
 }
 
 // confineChild makes the spool the working directory, so that no directory
@@ -104,6 +110,8 @@ func confineChild(seeds bool) error {
 type worker struct {
 	client    *web.Client
 	peers     *peer.Client // nil: nobody is asked
+	swarm     *swarm.Swarm // nil: no part in swarms
+	ratio     int64        // times that a package is seeded; 0: any
 	limits    *transfer.Limits
 	scheduler *transfer.Scheduler
 	log       *slog.Logger
@@ -124,6 +132,11 @@ func newWorker(c *childConfig, log *slog.Logger) (*worker, error) {
 		if w.peers, err = peer.NewClient(c.Config.Peer, web.Tuning{}); err != nil {
 			return nil, err
 		}
+	}
+	w.ratio = c.Config.Swarm.Ratio
+	if err := w.openSwarm(c, spool); err != nil {
+		// A port that is taken costs swarms, and no downloads.
+		log.Error("no part is taken in swarms", "err", err)
 	}
 	w.open(&c.Config, spool)
 	return w, nil
@@ -159,6 +172,7 @@ func (w *worker) handler() http.Handler {
 	mux.HandleFunc("POST "+getRoute, w.serveGet)
 	mux.HandleFunc("POST "+blobRoute, w.serveBlob)
 	mux.HandleFunc("POST "+inflateRoute, serveInflate)
+	mux.HandleFunc("POST "+seedsRoute, w.serveSeeds)
 	return mux
 }
 

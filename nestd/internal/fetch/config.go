@@ -6,6 +6,7 @@ import (
 
 	"stork/nestd/internal/fetch/transfer"
 	"stork/nestd/internal/fetch/transfer/peer"
+	"stork/nestd/internal/fetch/transfer/swarm"
 )
 
 // Config says how a nest fetches. It comes from the nest's own configuration,
@@ -24,6 +25,9 @@ type Config struct {
 
 	// Peer has other nests of this network asked for small files, and answered.
 	Peer peer.Config `json:"peer,omitzero"`
+
+	// Swarm has packages come from, and go to, other nests by BitTorrent.
+	Swarm swarm.Config `json:"swarm,omitzero"`
 
 	// SeedBytes is how much of what this nest has fetched it keeps for others;
 	// 0: nothing.
@@ -56,6 +60,9 @@ func (c *Config) Check() error {
 		return fmt.Errorf("%d bytes can not be kept for others", c.SeedBytes)
 	}
 	if err := c.Limits.Check(); err != nil {
+		return err
+	}
+	if err := c.Swarm.Check(); err != nil {
 		return err
 	}
 	return c.Peer.Check()

@@ -19,6 +19,7 @@ import (
 
 	"stork/nestd/confine"
 	"stork/nestd/internal/fetch/transfer/web"
+	"stork/repo"
 )
 
 // What an error of this package wraps, so that the core can choose the wire
@@ -41,7 +42,8 @@ type Options struct {
 	Seeds     string   // the directory of what is kept for others, if Config says so; made if absent
 	Proxy     string   // address of an HTTP proxy; empty: none
 	Config    Config
-	Tuning    web.Tuning // for tests, which have no time
+	Trackers  func() []string // addresses below which repositories' trackers answer this nest, for a day; nil: none
+	Tuning    web.Tuning      // for tests, which have no time
 	Log       *slog.Logger
 }
 
@@ -57,8 +59,9 @@ type Fetcher struct {
 	done     chan struct{}
 	tags     *tagCache
 
-	mu  sync.Mutex
-	pid int
+	mu    sync.Mutex
+	pid   int
+	infos map[repo.Digest][]byte // of blobs in the spool that may be kept: their info dictionaries
 }
 
 // Start makes spool and socket and starts the child, which is replaced with
@@ -70,21 +73,19 @@ func Start(ctx context.Context, o Options) (*Fetcher, error) {
 	if err := o.Config.Check(); err != nil {
 		return nil, fmt.Errorf("cannot start fetcher: %w", err)
 	}
-	f := &Fetcher{options: o, done: make(chan struct{}), tags: newTagCache()}
+	f := &Fetcher{options: o, done: make(chan struct{}), tags: newTagCache(), infos: map[repo.Digest][]byte{}}
 	if err := f.prepare(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start fetcher: %w", err), f.closeFiles())
 	}
-	config, err := json.Marshal(childConfig{Proxy: o.Proxy, Config: o.Config, Tuning: o.Tuning, Seeds: f.seeds != nil})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot start fetcher: %w", err), f.closeFiles())
-	}
 	ctx, f.cancel = context.WithCancel(ctx)
-	first, err := f.startChild(ctx, string(config))
+	first, err := f.startChild(ctx, false)
 	if err != nil {
 		f.cancel()
 		return nil, errors.Join(fmt.Errorf("cannot start fetcher: %w", err), f.closeFiles())
 	}
-	go f.supervise(ctx, string(config), first)
+	announced := make(chan struct{})
+	go func() { defer close(announced); f.announceSeeds(ctx) }()
+	go f.supervise(ctx, first, announced)
 	return f, nil
 }
 
@@ -197,10 +198,14 @@ func (f *Fetcher) listen() error {
 	return nil
 }
 
-func (f *Fetcher) startChild(ctx context.Context, config string) (*confine.Process, error) {
+func (f *Fetcher) startChild(ctx context.Context, crashed bool) (*confine.Process, error) {
 	o := f.options
+	config, err := json.Marshal(childConfig{Proxy: o.Proxy, Config: o.Config, Tuning: o.Tuning, Seeds: f.seeds != nil, Crashed: crashed})
+	if err != nil {
+		return nil, err
+	}
 	child := confine.Child{
-		Exe: o.Exe, Args: append(append([]string{}, o.Args...), config), Env: o.Env,
+		Exe: o.Exe, Args: append(append([]string{}, o.Args...), string(config)), Env: o.Env,
 		UID: o.UID, GID: o.GID, Network: true, Stderr: &logWriter{log: o.Log},
 		Files: []*os.File{f.listener, f.spool},
 	}
@@ -222,9 +227,14 @@ func (f *Fetcher) startChild(ctx context.Context, config string) (*confine.Proce
 // serve.
 const maxRestartStep = 6
 
+// panicked is the status of a program in Go that panicked.
+const panicked = 2
+
 // supervise replaces the child whenever it dies.
-func (f *Fetcher) supervise(ctx context.Context, config string, process *confine.Process) {
+func (f *Fetcher) supervise(ctx context.Context, process *confine.Process, announced <-chan struct{}) {
 	defer close(f.done)
+	defer func() { <-announced }()
+	crashed := false
 	for failures := 0; ; {
 		started := time.Now()
 		if process != nil {
@@ -232,6 +242,7 @@ func (f *Fetcher) supervise(ctx context.Context, config string, process *confine
 			if ctx.Err() != nil {
 				return
 			}
+			crashed = process.ExitCode() == panicked
 			f.options.Log.Warn("fetcher died", "status", process.Status())
 		}
 		if time.Since(started) > time.Minute {
@@ -242,7 +253,7 @@ func (f *Fetcher) supervise(ctx context.Context, config string, process *confine
 			return
 		}
 		var err error
-		if process, err = f.startChild(ctx, config); err != nil {
+		if process, err = f.startChild(ctx, crashed); err != nil {
 			f.options.Log.Error("cannot restart fetcher", "err", err)
 		}
 	}

@@ -190,7 +190,7 @@ func (f *Fetcher) Keep(o repo.Object) error {
 	if err := f.seeds.adopt(f.spool, o); err != nil {
 		return errors.Join(fmt.Errorf("cannot keep blob %s: %w", o.Digest, err), f.Discard(o))
 	}
-	return nil
+	return f.keepInfo(o)
 }
 
 // KeepDocument keeps a verified document for others, if this nest does that.

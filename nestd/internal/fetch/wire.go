@@ -11,6 +11,8 @@ import (
 const (
 	getRoute  = "/get"
 	blobRoute = "/blob"
+
+	seedsRoute = "/seeds"
 )
 
 // getRequest asks for a small file. The answer is the file with status 200;
@@ -38,6 +40,16 @@ type blobRequest struct {
 	// The info dictionary of the blob's swarm and where it is, if it has one.
 	Info       *repo.Object `json:"info,omitempty"`
 	InfoPlaces []string     `json:"info_places,omitempty"`
+
+	// Trackers are addresses below which the trackers of swarms answer this nest.
+	Trackers []string `json:"trackers,omitempty"`
+}
+
+// seedsRequest tells of files that are kept for others, all of them or those
+// that came last.
+type seedsRequest struct {
+	Trackers []string      `json:"trackers"`
+	Files    []repo.Object `json:"files"`
 }
 
 // blobEvent is one line. The last one has Result set.
@@ -48,6 +60,7 @@ type blobEvent struct {
 	Sources []transfer.Entry `json:"sources,omitempty"`
 	Result  blobResult       `json:"result,omitempty"`
 	Message string           `json:"message,omitempty"`
+	Info    []byte           `json:"info,omitempty"` // in the last one: the info dictionary, if it is known
 }
 
 // blobResult is how a blob request ended.
@@ -65,6 +78,6 @@ const (
 // maxRequest bounds a request to the child, and maxLine a line from it, in
 // bytes.
 const (
-	maxRequest = 64 << 10
-	maxLine    = 256 << 10
+	maxRequest = 16 << 20 // a seedsRequest of 100 000 files
+	maxLine    = 512 << 10
 )

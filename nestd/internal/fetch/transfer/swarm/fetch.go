@@ -36,12 +36,13 @@ func (s *Swarm) Fetch(ctx context.Context, job *transfer.Job) error {
 		return err
 	}
 	defer release()
-	d := newDownload(s, job, info)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := newDownload(ctx, s, job, info)
 	t, err := s.join(d)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	found := newPeers(at.peers)
 	a := &announcer{swarm: s, hash: d.hash, trackers: at.trackers, tell: found.add}
 	if s.local != nil {
@@ -182,9 +183,10 @@ func (d *download) nudge(t *torrent.Torrent) {
 // whoever called whom: the library knows only whom it called.
 func (d *download) connected(t *torrent.Torrent) map[netip.AddrPort]bool {
 	there, ports := map[netip.AddrPort]bool{}, map[netip.AddrPort]uint16{}
+	conns := t.PeerConns() // not under d.mu: the library calls us under its lock
 	d.mu.Lock()
 	defer func() { d.ports = ports; d.mu.Unlock() }()
-	for _, conn := range t.PeerConns() {
+	for _, conn := range conns {
 		at, err := addressOf(conn.RemoteAddr)
 		if err != nil {
 			continue

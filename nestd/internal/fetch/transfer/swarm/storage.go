@@ -29,6 +29,7 @@ func (noStorage) OpenTorrent(context.Context, *metainfo.Info, metainfo.Hash) (st
 // goes into the blob, and what the blob has, through whomever, is complete.
 type download struct {
 	swarm *Swarm
+	ctx   context.Context // of the Fetch
 	job   *transfer.Job
 	info  *repo.Info
 	hash  repo.InfoHash
@@ -57,10 +58,10 @@ type wait struct {
 	choked bool      // the peer says that it will not send them now
 }
 
-func newDownload(s *Swarm, job *transfer.Job, info *repo.Info) *download {
+func newDownload(ctx context.Context, s *Swarm, job *transfer.Job, info *repo.Info) *download {
 	n := info.Count()
 	return &download{
-		swarm: s, job: job, info: info, hash: info.Swarm().InfoHash,
+		swarm: s, ctx: ctx, job: job, info: info, hash: info.Swarm().InfoHash,
 		coming: map[int64]netip.Addr{}, senders: make([]map[netip.Addr]int, n), foreign: make([]bool, n), known: make([]bool, n),
 		score: map[netip.Addr]int{}, last: map[netip.Addr]time.Time{},
 		waiting: map[netip.Addr]*wait{}, ports: map[netip.AddrPort]uint16{},
@@ -204,6 +205,10 @@ func (p *piece) WriteAt(b []byte, offset int64) (int, error) {
 	defer d.open.RUnlock()
 	if d.closed {
 		return 0, os.ErrClosed
+	}
+	// The limit holds back the connection that this came from.
+	if err := d.job.Pace(d.ctx, len(b)); err != nil {
+		return 0, err
 	}
 	at := d.span(p.index).From + offset
 	from := d.sender(p.index, transfer.Range{From: at, To: at + int64(len(b))})

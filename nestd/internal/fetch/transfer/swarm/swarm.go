@@ -35,9 +35,9 @@ type Options struct {
 	// to stay.
 	Seeds bool
 
-	// Upload and Download are limits in bytes a second, with bursts of at
-	// least [MinBurst]; nil: none.
-	Upload, Download *rate.Limiter
+	// Upload is a limit in bytes a second, with a burst of at least
+	// [MinBurst]; nil: none. What is received each job paces.
+	Upload *rate.Limiter
 
 	// Spool is where a blob that is on its way is marked, so that one which
 	// makes the library panic is known; nil: nowhere. Crashed says that the
@@ -121,7 +121,6 @@ func (s *Swarm) config() *torrent.ClientConfig {
 	if s.options.Upload != nil {
 		c.UploadRateLimiter = s.options.Upload
 	}
-	c.DownloadRateLimiter = s.options.Download
 	c.NominalDialTimeout, c.MinDialTimeout = 5*time.Second, 2*time.Second
 	c.DialRateLimiter = rate.NewLimiter(50, 50)
 	c.Slogger = slog.New(slog.DiscardHandler)

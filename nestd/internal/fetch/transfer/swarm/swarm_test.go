@@ -48,7 +48,7 @@ func newNest(t testing.TB, change func(*Options)) *nest {
 		}
 	})
 	n.scheduler = transfer.NewScheduler(transfer.Options{
-		Spool: spool, Lanes: []transfer.Lane{{Method: n, Stall: 15 * time.Second}}, Progress: 1, Jobs: 4,
+		Spool: spool, Lanes: []transfer.Lane{{Method: n, Stall: 15 * time.Second}}, Progress: 1, Jobs: 4, Limits: transfer.NewLimits(transfer.Schedule{}),
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	return n
@@ -172,7 +172,7 @@ func TestOthersBringPieces(t *testing.T) {
 	}
 	t.Cleanup(func() { spool.Close() })
 	both := transfer.NewScheduler(transfer.Options{
-		Spool: spool, Progress: 1, Jobs: 1, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Spool: spool, Progress: 1, Jobs: 1, Limits: transfer.NewLimits(transfer.Schedule{}), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Lanes: []transfer.Lane{{Method: web, Stall: 100 * time.Millisecond}, {Method: slowly{text}, Stall: 10 * time.Second}},
 	})
 	done := make(chan error, 1)
