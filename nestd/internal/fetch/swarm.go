@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -30,9 +31,15 @@ func (w *worker) openSwarm(c *childConfig, spool *os.Root) (err error) {
 	if err != nil {
 		return err
 	}
+	// A tracker believes that peers are where they announce from.
+	dialer := &net.Dialer{Timeout: announceTimeout}
+	if !at.Addr().IsUnspecified() {
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(at.Addr(), 0))
+	}
+	announces := &http.Client{Timeout: announceTimeout, Transport: &http.Transport{DialContext: dialer.DialContext, IdleConnTimeout: time.Minute}}
 	w.swarm, err = swarm.New(swarm.Options{
 		Listen: at, Networks: c.Config.Swarm.Networks, Local: c.Config.Swarm.Local, Seeds: c.Seeds,
-		HTTP: &http.Client{Timeout: announceTimeout}, Upload: w.limits.Up(), Spool: spool, Crashed: c.Crashed, Log: w.log,
+		HTTP: announces, Upload: w.limits.Up(), Spool: spool, Crashed: c.Crashed, Log: w.log,
 	})
 	return err
 }

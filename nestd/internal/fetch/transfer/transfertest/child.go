@@ -120,7 +120,7 @@ func (w *world) runChild(test, request string, step int64) (first, last childRep
 		if err := json.Unmarshal(lines.Bytes(), &last); err != nil {
 			w.t.Fatal(err)
 		}
-		if n == 0 {
+		if n == 0 || first.Stored+first.Received == 0 { // it may not have looked yet
 			first = last
 			first.Stored -= last.Received // what was there when it started
 		}
