@@ -34,12 +34,15 @@ type SwarmOptions struct {
 	Nests    int
 	Size     int64  // bytes of the package's one file
 	Rate     string // of each link, as "25mbit"
-	Transfer string // the nests' transfer setting, as testbed.Options has it
+	Transfer string // the nests' transfer setting, as testbed.Options has it; empty: with the swarm
 }
 
-// httpAlone is the transfer setting of nests that fetch by HTTP and in no
-// other way.
-const httpAlone = `{}`
+// The transfer settings of nests that take part in swarms, and seed what they
+// have fetched, and of nests that fetch by HTTP and in no other way.
+const (
+	withSwarm = `{"seed_bytes":4000000000,"swarm":{"listen":"{address}:8761"}}`
+	httpAlone = `{}`
+)
 
 // MeasureSwarm measures with the setting that is asked for, then by HTTP
 // alone, each in a testbed of its own. If both are the same it measures once.
@@ -53,7 +56,10 @@ func MeasureSwarm(ctx context.Context, o SwarmOptions, log io.Writer) (*Swarm, e
 	}
 	figures := &Swarm{Nests: o.Nests, LinkBytes: int64(rate)}
 	fmt.Fprintf(log, "stork-bench: %d nests, links of %s each direction; %+v\n", o.Nests, o.Rate, thisMachine())
-	if o.Transfer != "" && o.Transfer != httpAlone {
+	if o.Transfer == "" {
+		o.Transfer = withSwarm
+	}
+	if o.Transfer != httpAlone {
 		if figures.Seconds, figures.RepoBytes, err = figures.run(ctx, o, o.Transfer, log); err != nil {
 			return nil, err
 		}

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestSwarm measures two nests over slow links: the figures must be such as
-// the links allow, and nothing may be left.
+// TestSwarm measures two nests over slow links, by HTTP alone: the figures
+// must be such as the links allow, and nothing may be left.
 func TestSwarm(t *testing.T) {
 	t.Parallel()
 	bin := os.Getenv("STORK_BIN")
@@ -21,7 +21,7 @@ func TestSwarm(t *testing.T) {
 		}
 		t.Skip("needs root, and STORK_BIN, the folder with Stork's programs")
 	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "stork-bench"), "swarm", "--nests", "2", "--size", "1MB", "--rate", "20mbit", "--json")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "stork-bench"), "swarm", "--nests", "2", "--size", "1MB", "--rate", "20mbit", "--transfer", "{}", "--json")
 	scratch := t.TempDir()
 	cmd.Env = append(os.Environ(), "TMPDIR="+scratch)
 	if err := os.Chmod(filepath.Dir(scratch), 0o711); err != nil { // the testbed's machines have users of their own

@@ -16,7 +16,7 @@ type swarmCommand struct {
 	Nests    int    `default:"20" help:"Nests."`
 	Size     string `default:"25MB" help:"Size of the package."`
 	Rate     string `default:"25mbit" help:"Rate of the repository's and each nest's link, each direction."`
-	Transfer string `placeholder:"JSON" help:"The nests' transfer setting, as in nest.json, with {address} for the nest's own; default: none."`
+	Transfer string `placeholder:"JSON" help:"The nests' transfer setting, as in nest.json, with {address} for the nest's own; default: one with the swarm; {} measures HTTP alone."`
 }
 
 // Run measures.
