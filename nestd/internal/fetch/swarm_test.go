@@ -95,12 +95,18 @@ func (h *swarmHost) seeds() int {
 // swarmNest starts a fetcher that takes part in swarms.
 func swarmNest(t *testing.T, dir, at string, host *swarmHost) *Fetcher {
 	t.Helper()
+	return swarmNestKeeping(t, dir, at, host, 64<<20)
+}
+
+// swarmNestKeeping keeps that many bytes for others.
+func swarmNestKeeping(t *testing.T, dir, at string, host *swarmHost, bytes int64) *Fetcher {
+	t.Helper()
 	needRoot(t)
 	f, err := Start(t.Context(), Options{
 		Args: []string{"test-fetcher"}, UID: 65534, GID: 65534, Tuning: quick, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 		Spool: filepath.Join(dir, "spool"), SocketDir: filepath.Join(dir, "s"), Seeds: filepath.Join(dir, "seeds"),
 		Trackers: func() []string { return []string{host.URL + "/announce/token"} },
-		Config:   Config{SeedBytes: 64 << 20, Swarm: swarm.Config{Listen: at + ":0"}},
+		Config:   Config{SeedBytes: bytes, Swarm: swarm.Config{Listen: at + ":0"}},
 	})
 	must(t, err)
 	return f
