@@ -264,7 +264,7 @@ type Progress struct {
 type Prepared struct {
 	ID       repo.Digest `json:"id"`
 	Cached   bool        `json:"cached"`   // the layer was there before
-	Fetched  int64       `json:"fetched"`  // bytes that came over the network for this request, or would come
+	Fetched  int64       `json:"fetched"`  // bytes that came over the network for this request, or would come at most
 	Stored   int64       `json:"stored"`   // bytes of new objects
 	Shared   int64       `json:"shared"`   // bytes of objects that the store had already
 	Private  []repo.File `json:"private"`  // what the guest must place for itself: see share.Private

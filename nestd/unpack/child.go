@@ -15,6 +15,7 @@ import (
 // blob.
 const (
 	answerFD = 3
+	partsFD  = 4 // says which frames to read; else none
 	firstFD  = 4 // and from here on, none
 )
 
@@ -30,7 +31,13 @@ const (
 // appended to Options.Args. It returns the exit status.
 func Main(args []string) int {
 	out := newSender(os.NewFile(answerFD, "answer"))
-	err := confined(args, func() error { return sendPackage(os.Stdin, out) })
+	work := func() error { return sendPackage(os.Stdin, out) }
+	none := firstFD
+	if len(args) == 2 && args[1] == partsArg {
+		args, none = args[:1], partsFD+1
+		work = func() error { return sendParts(os.Stdin, os.NewFile(partsFD, "parts"), out) }
+	}
+	err := confined(args, none, work)
 	if err == nil {
 		return 0
 	}
@@ -40,8 +47,9 @@ func Main(args []string) int {
 	return 1
 }
 
-// confined gives up every right that unpacking does not need, then works.
-func confined(args []string, work func() error) error {
+// confined gives up every right that unpacking does not need, then works. From
+// the descriptor none on there is none.
+func confined(args []string, none int, work func() error) error {
 	if len(args) != 1 {
 		return errors.New("the unpacker is started by nestd only")
 	}
@@ -49,7 +57,7 @@ func confined(args []string, work func() error) error {
 	if err != nil {
 		return fmt.Errorf("bad time %q", args[0])
 	}
-	if err := confine.CloseInherited(firstFD); err != nil {
+	if err := confine.CloseInherited(none); err != nil {
 		return err
 	}
 	err = confine.SetLimits(confine.Limits{

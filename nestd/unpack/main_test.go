@@ -44,7 +44,7 @@ func attack(name string, args []string) int {
 		fmt.Fprintln(os.Stderr, "no attack", name)
 		return 2
 	}
-	err := confined(args, func() error {
+	err := confined(args, firstFD, func() error {
 		if err := act(); err != nil {
 			return fmt.Errorf("held: %w", err)
 		}

@@ -52,6 +52,7 @@ type Package struct {
 	in      *receiver
 	stderr  *tail
 
+	parts        *os.File // which frames to read; nil: the blob is a package
 	list, record []byte
 	left         int64 // bytes of content that may still come
 	file         int64 // of these, of the current file
@@ -110,6 +111,9 @@ func (p *Package) start(o Options, allowed time.Duration) error {
 		UID:  o.UID, GID: o.GID,
 		Stdin: blob, Stderr: p.stderr,
 		Files: []*os.File{answerWrite},
+	}
+	if p.parts != nil {
+		child.Args, child.Files = append(child.Args, partsArg), append(child.Files, p.parts)
 	}
 	if p.process, err = child.Start(p.ctx); err != nil {
 		return errors.Join(err, answer.Close())
@@ -259,8 +263,10 @@ func (p *Package) cause(cause, ended error) error {
 	if p.ctx.Err() != nil {
 		return context.Cause(p.ctx)
 	}
-	if err := checkBlob(p.ctx, p.blob, p.want); err != nil {
-		return err
+	if p.parts == nil {
+		if err := checkBlob(p.ctx, p.blob, p.want); err != nil {
+			return err
+		}
 	}
 	var reason refused
 	switch {

@@ -113,6 +113,7 @@ type worker struct {
 	swarm     *swarm.Swarm // nil: no part in swarms
 	ratio     int64        // times that a package is seeded; 0: any
 	limits    *transfer.Limits
+	spool     *os.Root
 	scheduler *transfer.Scheduler
 	log       *slog.Logger
 }
@@ -127,7 +128,7 @@ func newWorker(c *childConfig, log *slog.Logger) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{client: client, limits: transfer.NewLimits(c.Config.Limits), log: log}
+	w := &worker{client: client, limits: transfer.NewLimits(c.Config.Limits), spool: spool, log: log}
 	if len(c.Config.Peer.Peers) > 0 {
 		if w.peers, err = peer.NewClient(c.Config.Peer, web.Tuning{}); err != nil {
 			return nil, err
@@ -173,6 +174,7 @@ func (w *worker) handler() http.Handler {
 	mux.HandleFunc("POST "+blobRoute, w.serveBlob)
 	mux.HandleFunc("POST "+inflateRoute, serveInflate)
 	mux.HandleFunc("POST "+seedsRoute, w.serveSeeds)
+	mux.HandleFunc("POST "+piecesRoute, w.servePieces)
 	return mux
 }
 

@@ -92,6 +92,9 @@ type build struct {
 }
 
 func (b *build) run(ctx context.Context) error {
+	if done, err := b.fromParts(ctx); done || err != nil {
+		return err
+	}
 	blob, err := b.download(ctx)
 	if err != nil {
 		return err
@@ -146,14 +149,7 @@ func (b *build) download(ctx context.Context) (*os.File, error) {
 	stop := b.raise(ctx, request)
 	file, result, err := b.nest.Fetcher.Blob(ctx, request)
 	stop()
-	b.fetched = result.Fetched
-	b.nest.Log.Info("fetched", "digest", object.Digest, "bytes", result.Fetched, "sources", result.Describe())
-	if n := result.Fetched; n > 0 {
-		// The nest's life and not ctx: the bytes came, whoever left since.
-		if err := b.nest.State.AddFetched(context.WithoutCancel(ctx), n); err != nil {
-			b.nest.Log.Error("cannot count fetched bytes", "err", err)
-		}
-	}
+	b.count(ctx, result)
 	if errors.Is(err, fetch.ErrNoSpace) {
 		// What there is of it must not keep the disk full.
 		err = errors.Join(err, b.nest.Fetcher.Discard(object))
@@ -162,6 +158,18 @@ func (b *build) download(ctx context.Context) (*os.File, error) {
 		err = fmt.Errorf("the repository lacks the package file: %w: %w", fetch.ErrUnreachable, err)
 	}
 	return file, err
+}
+
+// count notes what came over the network.
+func (b *build) count(ctx context.Context, result fetch.Result) {
+	b.fetched += result.Fetched
+	b.nest.Log.Info("fetched", "digest", b.record.Blob.Digest, "bytes", result.Fetched, "sources", result.Describe())
+	if n := result.Fetched; n > 0 {
+		// The nest's life and not ctx: the bytes came, whoever left since.
+		if err := b.nest.State.AddFetched(context.WithoutCancel(ctx), n); err != nil {
+			b.nest.Log.Error("cannot count fetched bytes", "err", err)
+		}
+	}
 }
 
 // raise has a download that began in the background go first when a guest
@@ -216,12 +224,21 @@ func (b *build) unpack(ctx context.Context, stage *store.Stage, blob *os.File) (
 	if err != nil {
 		return nil, nil, err
 	}
-	manifest := repo.Object{Digest: b.record.FileList.Digest, Size: b.record.FileList.Size}
+	return b.layer(stage, list, result), unpacked.FileList(), nil
+}
+
+// layer is the row of what a stage was filled with.
+func (b *build) layer(stage *store.Stage, list *repo.FileList, result store.Result) *state.Layer {
 	return &state.Layer{
-		ID: b.id, Staging: stage.Name(), Manifest: manifest, Private: privateOf(list, b.nest.Private),
+		ID: b.id, Staging: stage.Name(), Manifest: b.manifest(), Private: privateOf(list, b.nest.Private),
 		Stored: result.Stored, Shared: result.Shared, Objects: result.Objects, Fetched: b.fetched,
 		Repository: b.repository.pin.Root, Publisher: b.publisher, Name: b.record.Name,
-	}, unpacked.FileList(), nil
+	}
+}
+
+// manifest names the file list.
+func (b *build) manifest() repo.Object {
+	return repo.Object{Digest: b.record.FileList.Digest, Size: b.record.FileList.Size}
 }
 
 // compare fills the stage with what is unpacked, and holds all of it to what

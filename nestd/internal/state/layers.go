@@ -110,9 +110,19 @@ func layer(ctx context.Context, tx *sql.Tx, id repo.Digest) (*Layer, error) {
 
 // Layers lists all layers by ID.
 func (s *State) Layers(ctx context.Context) ([]*Layer, error) {
+	return s.layers(ctx, `ORDER BY id`)
+}
+
+// LayersNamed lists the newest layers of packages of that name, whosever they
+// are, the newest first, at most that many.
+func (s *State) LayersNamed(ctx context.Context, name repo.Name, most int) ([]*Layer, error) {
+	return s.layers(ctx, `WHERE name = ? ORDER BY created DESC, id LIMIT ?`, string(name), most)
+}
+
+func (s *State) layers(ctx context.Context, which string, arguments ...any) ([]*Layer, error) {
 	var list []*Layer
 	return list, s.read(ctx, "list layers", func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT `+layerColumns+` FROM layers ORDER BY id`)
+		rows, err := tx.QueryContext(ctx, `SELECT `+layerColumns+` FROM layers `+which, arguments...)
 		if err != nil {
 			return err
 		}

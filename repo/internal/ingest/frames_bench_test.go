@@ -15,8 +15,9 @@ import (
 // as programs and texts do, with frames and without.
 func BenchmarkFrames(b *testing.B) {
 	spec := fixtures.Spec{Name: "app", Compression: "zstd"}
+	vocabulary := vocabulary()
 	for n := range 400 {
-		spec.Files = append(spec.Files, fixtures.File{Path: fmt.Sprintf("/opt/app/%03d", n), Content: words(50_000, uint64(n))})
+		spec.Files = append(spec.Files, fixtures.File{Path: fmt.Sprintf("/opt/app/%03d", n), Content: words(vocabulary, 50_000, uint64(n))})
 	}
 	pkg := uploadtest.Read(b, fixtures.MustRPM(b, spec))
 	for name, off := range map[string]bool{"with": false, "without": true} {
@@ -36,17 +37,20 @@ func BenchmarkFrames(b *testing.B) {
 	}
 }
 
-// words is text of a vocabulary: it compresses to about two fifths.
-func words(size int, seed uint64) []byte {
-	r := rand.New(rand.NewPCG(seed, 1))
-	vocabulary := make([][]byte, 4000)
-	v := rand.New(rand.NewPCG(1, 2))
-	for i := range vocabulary {
-		vocabulary[i] = make([]byte, 3+v.IntN(9))
-		for j := range vocabulary[i] {
-			vocabulary[i][j] = byte('a' + v.IntN(26))
+func vocabulary() [][]byte {
+	r, words := rand.New(rand.NewPCG(1, 2)), make([][]byte, 4000)
+	for i := range words {
+		words[i] = make([]byte, 3+r.IntN(9))
+		for j := range words[i] {
+			words[i][j] = byte('a' + r.IntN(26))
 		}
 	}
+	return words
+}
+
+// words is text of a vocabulary: it compresses to about two fifths.
+func words(vocabulary [][]byte, size int, seed uint64) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
 	var text bytes.Buffer
 	for text.Len() < size {
 		text.Write(vocabulary[r.IntN(1+r.IntN(len(vocabulary)))])

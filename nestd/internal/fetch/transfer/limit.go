@@ -155,8 +155,8 @@ func (l *Limits) Up() *rate.Limiter { return l.up }
 // hurry says that a person waits for what comes now.
 func (l *Limits) hurry() { l.urgent.Store(time.Now().UnixNano()) }
 
-// pace waits until n bytes may be received for somebody of that priority.
-func (l *Limits) pace(ctx context.Context, p Priority, n int) error {
+// Pace waits until n bytes, at most [PaceBytes], may be received for somebody of that priority.
+func (l *Limits) Pace(ctx context.Context, p Priority, n int) error {
 	if p >= Interactive {
 		l.hurry()
 	} else if time.Since(time.Unix(0, l.urgent.Load())) < urgency {

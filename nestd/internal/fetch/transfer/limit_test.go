@@ -56,21 +56,21 @@ func TestPace(t *testing.T) {
 	ctx := t.Context()
 	begin := time.Now()
 	for range 100 {
-		must(t, l.pace(ctx, Background, PaceBytes))
+		must(t, l.Pace(ctx, Background, PaceBytes))
 	}
 	if took := time.Since(begin); took > time.Second/2 {
 		t.Errorf("without limits it took %v", took)
 	}
-	must(t, l.pace(ctx, Interactive, 1))
+	must(t, l.Pace(ctx, Interactive, 1))
 	begin = time.Now()
-	must(t, l.pace(ctx, Background, PaceBytes)) // the burst
-	must(t, l.pace(ctx, Background, trickle/4))
+	must(t, l.Pace(ctx, Background, PaceBytes)) // the burst
+	must(t, l.Pace(ctx, Background, trickle/4))
 	if took := time.Since(begin); took < 200*time.Millisecond || took > 2*time.Second {
 		t.Errorf("beside a person it took %v", took)
 	}
 	time.Sleep(urgency)
 	begin = time.Now()
-	must(t, l.pace(ctx, Background, PaceBytes))
+	must(t, l.Pace(ctx, Background, PaceBytes))
 	if took := time.Since(begin); took > time.Second/2 {
 		t.Errorf("after the person it took %v", took)
 	}

@@ -206,7 +206,7 @@ func (t *transfer) fill(ctx context.Context, blob *Blob) error {
 func (t *transfer) pace(ctx context.Context, n int) error {
 	t.held.Add(1)
 	defer t.held.Add(-1)
-	return t.scheduler.options.Limits.pace(ctx, t.place.current(), n)
+	return t.scheduler.options.Limits.Pace(ctx, t.place.current(), n)
 }
 
 // progress says how far the transfer is.
