@@ -90,6 +90,7 @@ func (w *worker) pieces(ctx context.Context, request *blobRequest, order *transf
 		return nil
 	}
 	order.Pieces = &transfer.Pieces{Length: info.PieceLength(), Sums: info.Pieces}
+	order.Scatter = w.swarm != nil && len(request.Trackers) > 0
 	order.Places = append(order.Places, trackerPlaces(request.Trackers, request.Info.Digest)...)
 	if w.swarm == nil {
 		return nil

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,7 +30,10 @@ type Blob struct {
 	checked []bool // pieces that match
 	claims  []*Claim
 	sources ledger
-	alone   bool          // see Alone
+	alone   bool // see Alone
+	scatter bool // see Order.Scatter
+	around  func(piece int) bool
+	moved   time.Time     // when pieces that are around were last coming
 	changed chan struct{} // closed at the next change; nil: nobody watches
 	done    chan struct{} // closed when nothing is missing
 }
@@ -52,7 +56,7 @@ func openBlob(spool *os.Root, o Order) (*Blob, error) {
 	if err != nil {
 		return nil, &SpoolError{err}
 	}
-	b := &Blob{object: o.Object, pieces: o.Pieces, file: file, journal: newJournal(file, o.Object.Size)}
+	b := &Blob{object: o.Object, pieces: o.Pieces, scatter: o.Scatter, file: file, journal: newJournal(file, o.Object.Size)}
 	b.forget()
 	if err := b.resume(); err != nil {
 		return nil, errors.Join(&SpoolError{err}, file.Close())

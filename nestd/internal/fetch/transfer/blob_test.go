@@ -294,3 +294,50 @@ func FuzzSpoolFile(f *testing.F) {
 		t.Fatal("the blob is damaged")
 	})
 }
+
+// TestScatter: claims of a scattered order are single pieces all over the
+// blob, none that others have while such come, and all of it in the end.
+func TestScatter(t *testing.T) {
+	t.Parallel()
+	const length, count = 16 << 10, 64
+	text := content(length*count-5, 1)
+	o := Order{Object: repo.ObjectOf(text), Pieces: piecesOf(text, length), Scatter: true}
+	b := opened(t, spoolOf(t, t.TempDir()), o)
+	b.Around(func(i int) bool { return i%2 == 0 }, true)
+	inOrder, last := 0, int64(-1)
+	for range count / 2 {
+		c, whole := b.claim(Source{Method: "web"}, 1<<20)
+		if c == nil || whole {
+			t.Fatalf("no claim, whole: %v", whole)
+		}
+		r := c.Range()
+		if r.From%length != 0 || r.Len() > length || r.From/length%2 == 0 {
+			t.Errorf("claimed %+v", r)
+		}
+		if r.From > last {
+			inOrder++
+		}
+		last = r.From
+		_, err := c.Write(text[r.From:r.To])
+		must(t, err)
+		c.Release()
+	}
+	if inOrder == count/2 {
+		t.Error("pieces are claimed from the first to the last")
+	}
+	if c, _ := b.claim(Source{Method: "web"}, 1<<20); c != nil {
+		t.Errorf("what is about to come from others is claimed: %+v", c.Range())
+	}
+	b.moved = b.moved.Add(-2 * tardy) // nothing comes
+	for {
+		c, whole := b.claim(Source{Method: "web"}, 1<<20)
+		if whole {
+			break
+		}
+		r := c.Range()
+		_, err := c.Write(text[r.From:r.To])
+		must(t, err)
+		c.Release()
+	}
+	must(t, b.close())
+}

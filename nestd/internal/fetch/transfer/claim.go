@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	mathrand "math/rand/v2"
 	"time"
 )
 
@@ -90,6 +91,9 @@ func (b *Blob) free() []Range {
 // of them, so that each has one sender who can be blamed.
 func (b *Blob) offer(most int64) (Range, bool) {
 	free := b.free()
+	if b.scatter && b.pieces != nil {
+		free, most = b.scattered(free), b.pieces.Length
+	}
 	if len(free) == 0 {
 		return Range{}, false
 	}
@@ -104,6 +108,39 @@ func (b *Blob) offer(most int64) (Range, bool) {
 		}
 	}
 	return r, true
+}
+
+// scattered returns some free piece, or what is free of it: any that nobody in
+// the swarm has, for the others will come from there, and nothing while such
+// come. So those who fetch the same blob at the same moment fetch different
+// pieces from the server, and exchange them.
+func (b *Blob) scattered(free []Range) []Range {
+	length := b.pieces.Length
+	var candidates []Range
+	for _, r := range free {
+		for from := r.From; from < r.To; from = (from/length + 1) * length {
+			if i := int(from / length); b.around == nil || !b.around(i) {
+				candidates = append(candidates, Range{from, min((from/length+1)*length, r.To)})
+			}
+		}
+	}
+	if len(candidates) == 0 {
+		if time.Since(b.moved) < tardy {
+			return nil
+		}
+		return free
+	}
+	return candidates[mathrand.IntN(len(candidates)):][:1]
+}
+
+// Around says which pieces others have who will send them, and that bytes of
+// theirs are coming; nil: none.
+func (b *Blob) Around(has func(piece int) bool, moving bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.around = has; moving {
+		b.moved = time.Now()
+	}
 }
 
 // steal takes from the claim that would be finished last: all of it from one

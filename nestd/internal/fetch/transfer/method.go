@@ -59,6 +59,10 @@ type Order struct {
 	Pieces *Pieces
 
 	Priority Priority
+
+	// Scatter says that others fetch the same blob, perhaps at the same moment,
+	// and that there is a swarm: claims are single pieces, anywhere.
+	Scatter bool
 }
 
 // Priority orders those who want something.

@@ -109,6 +109,7 @@ func (d *download) work(ctx context.Context, t *torrent.Torrent, found *peers) e
 		if now := time.Now(); now.Sub(looked) >= connectEvery || found.fresh() {
 			looked = now
 			there := d.connected(t)
+			d.job.Blob.Around(around(t), d.active() > 0)
 			peers = len(there)
 			t.AddPeers(found.infos(d.swarm.gate.networks, there))
 			d.nudge(t)
@@ -151,6 +152,19 @@ func (d *download) sync(ctx context.Context, t *torrent.Torrent) error {
 		}
 	}
 	return nil
+}
+
+// around returns what tells which pieces those have who are connected.
+func around(t *torrent.Torrent) func(int) bool {
+	has := make([]bool, t.NumPieces())
+	for _, conn := range t.PeerConns() {
+		for _, i := range conn.PeerPieces().ToArray() {
+			if int(i) < len(has) {
+				has[i] = true
+			}
+		}
+	}
+	return func(i int) bool { return has[i] }
 }
 
 // maxNudged is how many pieces are asked for anew at once.
