@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"stork/fixtures"
 	"stork/repo/internal/ingest"
@@ -22,6 +25,7 @@ func BenchmarkFrames(b *testing.B) {
 	pkg := uploadtest.Read(b, fixtures.MustRPM(b, spec))
 	for name, off := range map[string]bool{"with": false, "without": true} {
 		b.Run(name, func(b *testing.B) {
+			var busy time.Duration
 			for b.Loop() {
 				b.StopTimer()
 				w := uploadtest.NewWorld(b)
@@ -29,12 +33,25 @@ func BenchmarkFrames(b *testing.B) {
 				u := alice.PreparePackages(b, alice.Tree, pkg)
 				in := ingest.New(w.Home, uploadtest.Quiet(), ingest.Limits{NoFrames: off}, 1)
 				b.StartTimer()
+				before := processorTime(b)
 				if err := send(b.Context(), in, u); err != nil {
 					b.Fatal(err)
 				}
+				busy += processorTime(b) - before
 			}
+			b.ReportMetric(float64(busy.Milliseconds())/float64(b.N), "cpu-ms/op")
 		})
 	}
+}
+
+// processorTime is what this process has used.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func vocabulary() [][]byte {
