@@ -19,8 +19,9 @@ import (
 )
 
 // swarmStall is how long a swarm may bring nothing before web servers are
-// asked too: long enough to be told of peers and to connect.
-const swarmStall = 2 * time.Second
+// asked too: long enough to be told of peers and to connect. Web servers are
+// asked for nothing that peers are sending, so it need not be longer.
+const swarmStall = 500 * time.Millisecond
 
 // openSwarm has the child take part in swarms, if it shall.
 func (w *worker) openSwarm(c *childConfig, spool *os.Root) (err error) {
