@@ -319,7 +319,9 @@ func TestKilledAtEveryTenth(t *testing.T) {
 		t.Errorf("killed %d times", kills)
 	}
 	t.Logf("%d bytes, %d counted, %d sent, %d kills", object.Size, result.Fetched, sent.Load(), kills)
-	inSockets := int64(kills) * 4 * slowStep // when somebody died, over four connections
+	// When somebody died, over four connections: a machine that is busy with
+	// other tests lets some steps wait there.
+	inSockets := int64(kills) * 4 * 4 * slowStep
 	if limit := object.Size + object.Size/50 + inSockets; sent.Load() > limit {
 		t.Errorf("the server sent %d bytes of %d, over %d", sent.Load(), object.Size, limit)
 	}
