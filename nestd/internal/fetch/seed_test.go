@@ -3,8 +3,9 @@ package fetch
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
-	"net"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -24,10 +25,8 @@ import (
 func TestPeers(t *testing.T) {
 	t.Parallel()
 	networks := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	address := free.Addr().String()
-	must(t, free.Close())
+	// An address that no other test has; one must be told the other's.
+	address := fmt.Sprintf("127.78.%d.%d:8760", 1+rand.N(250), 1+rand.N(250))
 	first := startWith(t, t.TempDir(), Config{SeedBytes: 1 << 20, Peer: peer.Config{Listen: address, Networks: networks}})
 	second := startWith(t, t.TempDir(), Config{Peer: peer.Config{Peers: []string{address}, Networks: networks}})
 	blob, document := content(50<<10), content(2000)
