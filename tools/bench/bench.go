@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"stork/tools/testbed"
 )
 
@@ -63,10 +61,6 @@ func (l *lab) close() {
 		l.say("%v", err)
 	}
 }
-
-// settle has what was written so far reach the disk: what is measured next
-// would wait for it.
-func (l *lab) settle() { unix.Sync() }
 
 // run executes a command in a guest or machine and fails if it fails.
 func (l *lab) run(ctx context.Context, where string, args ...string) (testbed.Result, string, error) {

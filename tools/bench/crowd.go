@@ -45,7 +45,9 @@ func MeasureCrowd(ctx context.Context, guests int, log io.Writer) (*Crowd, error
 	if err != nil {
 		return nil, err
 	}
-	l.settle()
+	if err := l.settle(ctx); err != nil {
+		return nil, err
+	}
 	figures := &Crowd{Guests: guests}
 	l.say("%d guests install", guests)
 	took, failed := l.together(ctx, name)

@@ -92,7 +92,9 @@ func (l *lab) measureFirst(ctx context.Context, figures *Install, paths []string
 func (l *lab) measureSecond(ctx context.Context, figures *Install) error {
 	name := fmt.Sprintf("bench-%d-0", figures.Files)
 	guests := l.tb.Guests("")[1:]
-	l.settle()
+	if err := l.settle(ctx); err != nil {
+		return err
+	}
 	var times []time.Duration
 	for len(times) < secondRuns {
 		for _, guest := range guests {

@@ -52,7 +52,9 @@ func MeasureSet(ctx context.Context, l *lab, others int) (*Set, error) {
 	if err := l.tb.Publish(ctx, "alice", paths); err != nil {
 		return nil, err
 	}
-	l.settle()
+	if err := l.settle(ctx); err != nil {
+		return nil, err
+	}
 	var times []time.Duration
 	// Not in the guest that has packages from other measurements.
 	for n, guest := range l.tb.Guests("")[1 : 1+setGuests] {

@@ -100,7 +100,9 @@ func (s *Swarm) run(ctx context.Context, o SwarmOptions, transfer string, log io
 	if err := l.tb.Publish(ctx, "alice", []string{path}); err != nil {
 		return 0, 0, err
 	}
-	l.settle()
+	if err := l.settle(ctx); err != nil {
+		return 0, 0, err
+	}
 	before, err := l.tb.Link(ctx, testbed.RepoMachine)
 	if err != nil {
 		return 0, 0, err
