@@ -144,11 +144,32 @@ func (i *Ingest) Recover(ctx context.Context) error {
 	if err := i.home.MakeTree(); err != nil {
 		return fmt.Errorf("cannot recover the tree: %w", err)
 	}
+	if err := i.removeSessionTemps(); err != nil {
+		return fmt.Errorf("cannot recover uploads: %w", err)
+	}
 	if err := i.recoverSessions(ctx); err != nil {
 		return fmt.Errorf("cannot recover uploads: %w", err)
 	}
 	if err := i.recoverTree(); err != nil {
 		return fmt.Errorf("cannot recover the tree: %w", err)
+	}
+	return nil
+}
+
+// removeSessionTemps removes what a process that ended has left half written.
+// Only start-up may: later, somebody is writing.
+func (i *Ingest) removeSessionTemps() error {
+	entries, err := os.ReadDir(i.home.Uploads())
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !entry.IsDir() {
+			continue
+		}
+		if err := i.removeTemps(filepath.Join(i.home.Uploads(), entry.Name())); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -174,9 +195,6 @@ func (i *Ingest) recoverSessions(ctx context.Context) error {
 }
 
 func (i *Ingest) recoverSession(ctx context.Context, dir string) error {
-	if err := i.removeTemps(dir); err != nil {
-		return err
-	}
 	m, err := readMark(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
